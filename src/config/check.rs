@@ -1,0 +1,285 @@
+//! Rules that hold across settings (goma-core §2.3), and the defaults that need the whole to be known.
+
+use std::collections::HashMap;
+
+use super::endpoint::{check_url, listen_address};
+use super::gateway::Gateway;
+use super::load::Config;
+use super::monitoring::{Level, VISITOR_TTL, VISITOR_TTL_LEAST};
+use super::nearest::nearest;
+use super::place::Place;
+use super::problem::Report;
+use super::route::{Backend, HealthCheck, OPERATORS, Route, SOURCES};
+
+/// Settles what depends on the whole configuration, and reports what does not hold.
+pub fn check(config: &mut Config, report: &mut Report) {
+    settle_gateway(&mut config.gateway, report);
+    gateway(&config.gateway, report);
+    let names = middleware_names(config, report);
+    default_middlewares(config, &names, report);
+    routes(config, report);
+    prepend_defaults(config);
+}
+
+fn settle_gateway(gateway: &mut Gateway, report: &mut Report) {
+    let points = [(&mut gateway.entry_points.web, "web"), (&mut gateway.entry_points.web_secure, "webSecure")];
+    for (point, name) in points {
+        match listen_address(&point.address) {
+            Ok(address) => point.address = address,
+            Err(message) => {
+                let at = gateway.at.child("entryPoints").child(name).child("address");
+                error(report, &at, &message);
+            }
+        }
+    }
+    if gateway.monitoring.visitor_ttl.is_zero() {
+        gateway.monitoring.visitor_ttl = VISITOR_TTL;
+    }
+    gateway.monitoring.visitor_ttl = gateway.monitoring.visitor_ttl.max(VISITOR_TTL_LEAST);
+    gateway.debug |= matches!(gateway.log.level, Level::Debug | Level::Trace);
+}
+
+fn gateway(gateway: &Gateway, report: &mut Report) {
+    let at = &gateway.at;
+    let log = at.child("log");
+    word(report, &log.child("level"), &["trace", "debug", "info", "warn", "error", "off"], "info is used");
+    word(report, &log.child("format"), &["text", "json"], "text is used");
+    if gateway.reload.enabled && gateway.reload.token.is_empty() {
+        let remedy = "set gateway.reload.token or GOMA_RELOAD_TOKEN";
+        report.add(at.child("reload").child("token").warning("is empty, so the reload endpoint stays off", remedy));
+    }
+    if gateway.proxy.enabled && gateway.proxy.trusted.is_empty() {
+        let message = "is empty: the nearest hop is trusted, whoever it is";
+        report.add(at.child("proxy").child("trustedProxies").warning(message, "list the addresses of your proxies"));
+    }
+    for (name, path) in [("metricsPath", &gateway.monitoring.metrics_path)] {
+        absolute(report, &at.child("monitoring").child(name), path);
+    }
+    absolute(report, &at.child("reload").child("path"), &gateway.reload.path);
+    let shutdown = at.child("shutdown");
+    if gateway.shutdown.grace.is_zero() {
+        report.add(shutdown.child("grace").warning("is 0: running requests are cut off at once", ""));
+    }
+    for (name, zero) in [
+        ("headerBytes", gateway.limits.header_bytes == 0),
+        ("headerCount", gateway.limits.header_count == 0),
+        ("headerTimeout", gateway.limits.header_timeout.is_zero()),
+    ] {
+        if zero {
+            let place = at.child("limits").child(name);
+            report.add(place.error("is 0, which would refuse every request", "remove it for the default"));
+        }
+    }
+}
+
+fn absolute(report: &mut Report, at: &Place, path: &str) {
+    if !path.starts_with('/') {
+        report.add(at.error("does not begin with \"/\"", "write a path"));
+    }
+}
+
+/// A word of a closed list that Goma quietly replaces when it is none of them.
+fn word(report: &mut Report, at: &Place, known: &[&str], instead: &str) {
+    let Some(text) = at.node().and_then(|node| node.scalar()).map(|scalar| scalar.text.trim()) else { return };
+    if !text.is_empty() && !known.iter().any(|word| word.eq_ignore_ascii_case(text)) && text != "warning" {
+        let message = format!("is none of {}; {instead}", known.join(", "));
+        report.add(at.warning(message, ""));
+    }
+}
+
+/// Names of all middlewares with where each is defined.
+fn middleware_names(config: &Config, report: &mut Report) -> HashMap<String, Place> {
+    let mut names: HashMap<String, Place> = HashMap::new();
+    for middleware in &config.middlewares {
+        let name = &middleware.name;
+        if name.is_empty() {
+            missing(report, &middleware.at.child("name"), "is missing", "give the middleware a name");
+            continue;
+        }
+        if name.contains(char::is_whitespace) {
+            report.add(middleware.at.child("name").warning("holds white space", "write the name without"));
+        }
+        if middleware.kind.is_empty() {
+            missing(report, &middleware.at.child("type"), "is missing", "name the kind of middleware");
+        }
+        unique(report, &mut names, name, &middleware.at, "middleware");
+    }
+    names
+}
+
+fn default_middlewares(config: &Config, names: &HashMap<String, Place>, report: &mut Report) {
+    let at = config.gateway.at.child("defaults").child("middlewares");
+    for (index, name) in config.gateway.defaults.middlewares.iter().enumerate() {
+        if !names.contains_key(name) {
+            let known: Vec<&str> = names.keys().map(String::as_str).collect();
+            let remedy = match nearest(name, &known) {
+                Some((near, _)) => format!("did you mean \"{near}\"?"),
+                None => "define it under middlewares".to_owned(),
+            };
+            report.add(at.item(index).error(format!("no middleware is named \"{name}\""), remedy));
+        }
+    }
+}
+
+fn unique(report: &mut Report, names: &mut HashMap<String, Place>, name: &str, at: &Place, what: &str) {
+    match names.get(name) {
+        Some(first) => {
+            let line = first.line().map(|line| format!(":{line}")).unwrap_or_default();
+            let message = format!("there is another {what} \"{name}\" ({}{line})", first.file());
+            report.add(at.child("name").error(message, "rename one of them"));
+        }
+        None => {
+            names.insert(name.to_owned(), at.clone());
+        }
+    }
+}
+
+/// The defaults stand before a route's own middlewares, except those it names itself, which keep their position.
+fn prepend_defaults(config: &mut Config) {
+    let defaults = &config.gateway.defaults.middlewares;
+    for route in &mut config.routes {
+        let mut chain: Vec<String> = Vec::with_capacity(defaults.len() + route.middlewares.len());
+        for name in defaults {
+            if !route.middlewares.contains(name) && !chain.contains(name) {
+                chain.push(name.clone());
+            }
+        }
+        chain.append(&mut route.middlewares);
+        route.middlewares = chain;
+    }
+}
+
+fn routes(config: &Config, report: &mut Report) {
+    if config.routes.is_empty() && report.errors.is_empty() {
+        let at = config.gateway.at.child("routes");
+        report.add(at.warning("there are no routes", "every request gets 404"));
+    }
+    let mut names = HashMap::new();
+    for route in &config.routes {
+        if route.name.is_empty() {
+            missing(report, &route.at.child("name"), "is missing", "give the route a name");
+        } else {
+            unique(report, &mut names, &route.name, &route.at, "route");
+        }
+        if route.path.is_empty() {
+            missing(report, &route.at.child("path"), "is missing", "write / for every path");
+        }
+        upstream(route, report);
+        if let Some(check) = &route.health_check {
+            health_check(check, &route.at.child("healthCheck"), report);
+        }
+        let maintenance = &route.maintenance;
+        status(report, maintenance.status, || route.at.child("maintenance").child("statusCode"));
+        methods(route, report);
+        backend_tls(route, report);
+    }
+}
+
+fn upstream(route: &Route, report: &mut Report) {
+    let (target, backends) = (route.at.child("target"), route.at.child("backends"));
+    if route.target.is_none() && route.backends.is_empty() {
+        if !has_error(report, &backends) {
+            missing(report, &target, "there is neither a target nor a backend", "write target: URL");
+        }
+        return;
+    }
+    if let Some(Err(message)) = route.target.as_deref().map(check_url) {
+        error(report, &target, &message);
+    }
+    for backend in &route.backends {
+        self::backend(backend, report);
+    }
+    let canary = route.backends.iter().any(|backend| !backend.matches.is_empty());
+    let weighted = route.backends.iter().any(|backend| backend.weight > 0);
+    if weighted && !canary && route.backends.len() > 1 {
+        for backend in route.backends.iter().filter(|backend| backend.weight == 0) {
+            let message = "is 0 while others have one: this backend gets no requests";
+            report.add(backend.at.child("weight").warning(message, "give it a weight, or remove it"));
+        }
+    }
+}
+
+fn backend(backend: &Backend, report: &mut Report) {
+    if let Err(message) = check_url(&backend.endpoint) {
+        let at = backend.at.child("endpoint");
+        if !has_error(report, &at) {
+            error(report, &at, &message);
+        }
+    }
+    for (index, rule) in backend.matches.iter().enumerate() {
+        let at = || backend.at.child("match").item(index);
+        for (key, value, known) in [("source", &rule.source, &SOURCES[..]), ("operator", &rule.operator, &OPERATORS)] {
+            if !known.contains(&value.as_str()) && !has_error(report, &at().child(key)) {
+                let message = format!("is none of {}, so that it never matches", known.join(", "));
+                let remedy = nearest(value, known).map(|(near, _)| format!("did you mean \"{near}\"?"));
+                report.add(at().child(key).warning(message, remedy.unwrap_or_default()));
+            }
+        }
+        if rule.name.is_empty() && rule.source != "ip" && SOURCES.contains(&rule.source.as_str()) {
+            let message = format!("is missing: a {} without a name is always empty", rule.source);
+            report.add(at().child("name").warning(message, ""));
+        }
+    }
+}
+
+fn health_check(check: &HealthCheck, at: &Place, report: &mut Report) {
+    if !check.path.starts_with('/') {
+        let message = "does not begin with \"/\", and none is put between it and the backend's URL";
+        report.add(at.child("path").warning(message, "begin it with /"));
+    }
+    for (index, code) in check.healthy_statuses.iter().enumerate() {
+        status(report, *code, || at.child("healthyStatuses").item(index));
+    }
+    for (key, count) in [("rise", check.rise), ("fall", check.fall)] {
+        if count == 0 {
+            report.add(at.child(key).error("is 0", "write 1 or more"));
+        }
+    }
+}
+
+fn status(report: &mut Report, code: u16, at: impl FnOnce() -> Place) {
+    if !(100..=599).contains(&code) {
+        report.add(at().error(format!("{code} is not an HTTP status"), "write a number from 100 to 599"));
+    }
+}
+
+fn methods(route: &Route, report: &mut Report) {
+    for (index, method) in route.methods.iter().enumerate() {
+        if method.is_empty() || method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let message = format!("\"{method}\" matches no request: methods are compared with their case");
+            let remedy = format!("write {}", method.to_ascii_uppercase());
+            report.add(route.at.child("methods").item(index).warning(message, remedy));
+        }
+    }
+}
+
+fn backend_tls(route: &Route, report: &mut Report) {
+    let tls = &route.security.tls;
+    let given = [&*tls.root_cas, &*tls.client_cert, &*tls.client_key].iter().filter(|text| !text.is_empty()).count();
+    if matches!(given, 1 | 2) {
+        let message = "rootCAs, clientCert and clientKey count only together";
+        let at = route.at.child("security").child("tls");
+        report.add(at.warning(message, "give all three, or none"));
+    }
+}
+
+fn error(report: &mut Report, at: &Place, sentence: &str) {
+    let (message, remedy) = sentence.split_once("; ").unwrap_or((sentence, ""));
+    report.add(at.error(message, remedy));
+}
+
+/// An error about something that is not there, unless it is there and wrong, which has been said.
+fn missing(report: &mut Report, at: &Place, message: &str, remedy: &str) {
+    if !has_error(report, at) {
+        report.add(at.error(message, remedy));
+    }
+}
+
+/// Whether something at or below a key was already found wrong, so that what follows from it is no news.
+fn has_error(report: &Report, at: &Place) -> bool {
+    let key = at.key();
+    report.errors.iter().any(|problem| {
+        let below = problem.key.strip_prefix(&key);
+        problem.file == at.file() && below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })
+}

@@ -1,0 +1,567 @@
+//! From files and environment to a [`Config`], or to everything that is wrong.
+//!
+//! Routes and middlewares of the main file come first, then those of the extra files, then those of the file provider;
+//! names are unique across all of them. Files are all or nothing: one that is broken refuses the whole.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::certs::CertManager;
+use super::expand::{self, Env};
+use super::gateway::Gateway;
+use super::lenient::{Typo, decode};
+use super::middleware::Middleware;
+use super::node::{Document, Node, Value};
+use super::parse::parse;
+use super::place::Place;
+use super::problem::{Problem, Report};
+use super::route::Route;
+use super::scalar::Mode;
+use super::secret::unseal_document;
+use super::{check, env, legacy, sample, unsupported};
+
+/// The file that is used, and made, when none was named.
+pub const DEFAULT_FILE: &str = "/etc/goma/goma.yml";
+
+/// Where a configuration comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// The file that was named; none for `GOMA_CONFIG_FILE`, or else [`DEFAULT_FILE`].
+    pub path: Option<PathBuf>,
+    /// The environment.
+    pub env: Env,
+}
+
+/// A configuration that may be used.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What its author should know.
+    pub warnings: Vec<Problem>,
+    /// What to look at for changes.
+    pub watched: Watched,
+}
+
+/// The files a configuration was read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// The main file.
+    pub main: PathBuf,
+    /// The folder of extra files.
+    pub extra: Option<Watch>,
+    /// The folder of the file provider.
+    pub provider: Option<Watch>,
+}
+
+/// A folder of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// Its path.
+    pub directory: PathBuf,
+    /// Whether a change in it is to reload.
+    pub watch: bool,
+}
+
+/// The whole configuration: plain data, every default filled in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config {
+    /// Version of the format; never checked.
+    pub version: String,
+    /// What holds for the whole process.
+    pub gateway: Gateway,
+    /// All routes: main file, extra files, file provider.
+    pub routes: Vec<Route>,
+    /// All middlewares, in the same order.
+    pub middlewares: Vec<Middleware>,
+    /// Who issues certificates.
+    pub cert_manager: CertManager,
+    /// Go plugins, which cannot be run here.
+    pub plugins: Plugins,
+    /// The top of the main file.
+    pub at: Place,
+}
+
+/// The `plugins` section: its keys are accepted.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Plugins {
+    /// Folder of Go plugins.
+    pub path: String,
+    remotes: IgnoredAny,
+}
+
+/// The top of the main file.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Main {
+    version: String,
+    #[serde(rename = "gateway")]
+    _gateway: IgnoredAny,
+    #[serde(rename = "middlewares")]
+    _middlewares: IgnoredAny,
+    cert_manager: CertManager,
+    plugins: Plugins,
+}
+
+/// The top of an extra file or a provider's document.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Part {
+    #[serde(rename = "version")]
+    _version: IgnoredAny,
+    #[serde(rename = "routes")]
+    _routes: IgnoredAny,
+    #[serde(rename = "middlewares")]
+    _middlewares: IgnoredAny,
+    #[serde(rename = "metadata")]
+    _metadata: IgnoredAny,
+    #[serde(rename = "checksum")]
+    _checksum: IgnoredAny,
+    #[serde(rename = "timestamp")]
+    _timestamp: IgnoredAny,
+}
+
+/// Reads a configuration.
+///
+/// Only when no file was named at all and [`DEFAULT_FILE`] is not there, it is made from the sample.
+///
+/// # Errors
+/// Everything that is wrong, with the warnings beside it.
+pub fn load(source: &Source) -> Result<Loaded, Report> {
+    let mut loader = Loader { env: &source.env, report: Report::default(), files: Vec::new() };
+    let path = loader.main_path(source);
+    let mut config = loader.main(&path).unwrap_or_default();
+    let watched = loader.beside(&mut config, &path);
+    if !loader.files.is_empty() {
+        check::check(&mut config, &mut loader.report);
+        unsupported::check(&config, &mut loader.report);
+    }
+    let report = loader.finish();
+    if report.errors.is_empty() { Ok(Loaded { config, warnings: report.warnings, watched }) } else { Err(report) }
+}
+
+struct Loader<'a> {
+    env: &'a Env,
+    report: Report,
+    /// The files read so far: problems are told in this order.
+    files: Vec<String>,
+}
+
+/// Whether variables in a file's text are filled in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Text {
+    Expanded,
+    AsItIs,
+}
+
+impl Loader<'_> {
+    fn main_path(&mut self, source: &Source) -> PathBuf {
+        let named = self.env.get("GOMA_CONFIG_FILE").filter(|path| !path.is_empty());
+        if let Some(path) = source.path.clone().or_else(|| named.map(PathBuf::from)) {
+            return path;
+        }
+        let path = PathBuf::from(DEFAULT_FILE);
+        if !path.exists() {
+            match sample::write(&path, sample::Existing::Keep) {
+                Ok(()) => self.report.add(
+                    Problem::in_file(DEFAULT_FILE, "was not there and has been made from the sample", "edit it")
+                        .as_warning(),
+                ),
+                Err(error) => {
+                    let message = format!("is not there and cannot be made: {error}");
+                    self.report.add(Problem::in_file(DEFAULT_FILE, message, "name a file with -c"));
+                }
+            }
+        }
+        path
+    }
+
+    fn main(&mut self, path: &Path) -> Option<Config> {
+        let document = self.read(path, Text::Expanded)?;
+        let at = Place::root(&document);
+        let main: Main = self.decode(&document.root, &at)?;
+        let mut config = Config { version: main.version, at, ..Config::default() };
+        let place = config.at.child("gateway");
+        let gateway = document.root.child("gateway");
+        config.gateway = gateway.and_then(|node| self.decode(node, &place)).unwrap_or_default();
+        config.gateway.transport = std::mem::take(&mut config.gateway.networking.transport);
+        config.gateway.dns_cache = std::mem::take(&mut config.gateway.networking.dns_cache);
+        config.gateway.at = place.clone();
+        config.cert_manager = main.cert_manager;
+        config.cert_manager.settle();
+        config.plugins = main.plugins;
+        self.report.extend(env::apply(&mut config.gateway, &mut config.cert_manager, self.env));
+        self.routes(gateway, &place, &mut config.routes);
+        self.middlewares(&document.root, &config.at, &mut config.middlewares);
+        Some(config)
+    }
+
+    /// Appends what stands in folders beside the main file.
+    fn beside(&mut self, config: &mut Config, main: &Path) -> Watched {
+        let mut watched = Watched { main: main.to_owned(), ..Watched::default() };
+        let extra = &config.gateway.extra_config;
+        if !extra.directory.is_empty() {
+            let watch = Watch { directory: PathBuf::from(&extra.directory), watch: extra.watch };
+            let at = config.gateway.at.child("extraConfig").child("directory");
+            self.folder(&watch.directory, &["yml", "yaml"], Text::Expanded, main, config).unwrap_or_else(|error| {
+                let message = format!("{} cannot be read: {error}", watch.directory.display());
+                self.report.add(at.warning(message, "make the folder, or remove this key"));
+            });
+            watched.extra = Some(watch);
+        }
+        let provider = config.gateway.providers.file.clone().filter(|provider| provider.enabled);
+        if let Some(provider) = provider {
+            let watch = Watch { directory: PathBuf::from(&provider.directory), watch: provider.watch };
+            let at = config.gateway.at.child("providers").child("file").child("directory");
+            if provider.directory.is_empty() {
+                self.report.add(at.error("is missing", "name the folder, or set enabled: false"));
+                return watched;
+            }
+            let kinds = ["yml", "yaml", "json"];
+            self.folder(&watch.directory, &kinds, Text::AsItIs, main, config).unwrap_or_else(|error| {
+                let message = format!("{} cannot be read: {error}", watch.directory.display());
+                self.report.add(at.error(message, "make the folder, or set enabled: false"));
+            });
+            watched.provider = Some(watch);
+        }
+        watched
+    }
+
+    fn folder(
+        &mut self,
+        directory: &Path,
+        kinds: &[&str],
+        text: Text,
+        main: &Path,
+        config: &mut Config,
+    ) -> std::io::Result<()> {
+        let mut files = Vec::new();
+        walk(directory, kinds, 0, &mut files)?;
+        let main = main.canonicalize().ok();
+        // The main file may live in the same folder; its middlewares must not count twice.
+        files.retain(|file| main.is_none() || file.canonicalize().ok() != main);
+        for file in files {
+            let Some(document) = self.read(&file, text) else { continue };
+            let at = Place::root(&document);
+            let _known_keys: Option<Part> = self.decode(&document.root, &at);
+            self.routes(Some(&document.root), &at, &mut config.routes);
+            self.middlewares(&document.root, &at, &mut config.middlewares);
+        }
+        Ok(())
+    }
+
+    /// A file as a tree in today's keys with nothing encrypted in it.
+    fn read(&mut self, path: &Path, how: Text) -> Option<Arc<Document>> {
+        let name = path.display().to_string();
+        self.files.push(name.clone());
+        let text = match fs::read(path).map(String::from_utf8) {
+            Ok(Ok(text)) => text,
+            Ok(Err(_)) => {
+                self.report.add(Problem::in_file(name, "is not UTF-8 text", "save it as UTF-8"));
+                return None;
+            }
+            Err(error) => {
+                let remedy = "check the path and who may read it";
+                self.report.add(Problem::in_file(name, format!("cannot be read: {error}"), remedy));
+                return None;
+            }
+        };
+        let text = match how {
+            Text::Expanded => {
+                let (text, problems) = expand::file(&name, &text, self.env);
+                self.report.extend(problems);
+                text
+            }
+            Text::AsItIs => text,
+        };
+        let (mut document, problems) = parse(&name, &text);
+        self.report.extend(problems);
+        self.report.extend(legacy::modernise(&mut document));
+        self.report.extend(unseal_document(&mut document, self.env));
+        Some(Arc::new(document))
+    }
+
+    fn decode<T: DeserializeOwned>(&mut self, node: &Node, at: &Place) -> Option<T> {
+        let decoded = decode(node, at, Mode::Document, Typo::Warn);
+        self.report.extend(decoded.problems);
+        decoded.value
+    }
+
+    /// Each route is decoded by itself, so that a wrong value costs only its own route a second pass.
+    fn routes(&mut self, holder: Option<&Node>, at: &Place, into: &mut Vec<Route>) {
+        let at = at.child("routes");
+        for (index, node) in self.items(holder.and_then(|node| node.child("routes")), &at) {
+            let place = at.item(index);
+            if let Some(mut route) = self.decode::<Route>(node, &place) {
+                route.settle(place);
+                into.push(route);
+            }
+        }
+    }
+
+    fn middlewares(&mut self, holder: &Node, at: &Place, into: &mut Vec<Middleware>) {
+        let at = at.child("middlewares");
+        for (index, node) in self.items(holder.child("middlewares"), &at) {
+            let place = at.item(index);
+            if let Some(mut middleware) = self.decode::<Middleware>(node, &place) {
+                middleware.settle(place);
+                into.push(middleware);
+            }
+        }
+    }
+
+    fn items<'n>(&mut self, list: Option<&'n Node>, at: &Place) -> impl Iterator<Item = (usize, &'n Node)> + use<'n> {
+        let items: &[Node] = match list.map(|node| &node.value) {
+            None | Some(Value::Null) => &[],
+            Some(Value::List(items)) => items,
+            Some(_) => {
+                self.report.add(at.error("expected a list", "begin each item with a dash"));
+                &[]
+            }
+        };
+        items.iter().enumerate()
+    }
+
+    /// The report in the order in which an operator would look: file by file, line by line.
+    fn finish(self) -> Report {
+        let Loader { mut report, files, .. } = self;
+        let rank = |problem: &Problem| {
+            let file = files.iter().position(|file| *file == problem.file);
+            (file.unwrap_or(files.len()), problem.line)
+        };
+        report.errors.sort_by_cached_key(rank);
+        report.warnings.sort_by_cached_key(rank);
+        report
+    }
+}
+
+/// Folders deeper than this are not followed.
+const MAX_FOLDERS: usize = 32;
+
+/// Files of these kinds in a folder and below, in lexical order; folders that begin with a dot are left out, as in Goma.
+fn walk(directory: &Path, kinds: &[&str], depth: usize, into: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let mut entries = fs::read_dir(directory)?.collect::<std::io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if entry.file_type()?.is_dir() {
+            if !hidden && depth < MAX_FOLDERS {
+                walk(&path, kinds, depth + 1, into)?;
+            }
+        } else if path.extension().is_some_and(|kind| kinds.iter().any(|known| kind == *known)) && !path.is_dir() {
+            into.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::super::secret::PASSPHRASE;
+    use super::*;
+
+    /// A folder with `goma.yml` and others; `DIR` in a text stands for the folder.
+    fn folder(files: &[(&str, &str)]) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text.replace("DIR", folder.path().to_str().unwrap())).unwrap();
+        }
+        folder
+    }
+
+    fn load_from(folder: &TempDir, variables: &[(&str, &str)]) -> Result<Loaded, Report> {
+        load(&Source { path: Some(folder.path().join("goma.yml")), env: variables.iter().copied().collect() })
+    }
+
+    fn lines(problems: &[Problem], folder: &TempDir) -> Vec<String> {
+        let prefix = format!("{}/", folder.path().display());
+        problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect()
+    }
+
+    fn errors(files: &[(&str, &str)]) -> Vec<String> {
+        let folder = folder(files);
+        lines(&load_from(&folder, &[]).expect_err("refused").errors, &folder)
+    }
+
+    const ROUTE: &str = "{name: a, path: /, target: http://a}";
+
+    #[test]
+    fn main_extra_and_provider_files_are_appended_in_this_order() {
+        let folder = folder(&[
+            (
+                "goma.yml",
+                "version: 2\ngateway:\n  extraConfig: {directory: DIR/extra, watch: true}\n  providers:\n    \
+                 file: {enabled: true, directory: DIR/provider}\n  routes:\n  - {name: m, path: /m, target: 'http://m'}\n",
+            ),
+            ("extra/b.yml", "routes:\n- {name: b, path: /b, target: 'http://b'}\n"),
+            ("extra/a/x.yaml", "routes:\n- {name: ax, path: /ax, target: 'http://${HOST}'}\n"),
+            ("extra/.hidden/x.yaml", "not: [valid"),
+            ("extra/notes.txt", "not: [valid"),
+            ("provider/p.json", r#"{"version": "1", "metadata": {"x": "y"}, "routes": [{"name": "p", "path": "/{HOST}", "target": "http://p"}]}"#),
+        ]);
+        let loaded = load_from(&folder, &[("HOST", "backend")]).unwrap();
+        let names: Vec<_> = loaded.config.routes.iter().map(|route| route.name.as_str()).collect();
+        assert_eq!(names, ["m", "ax", "b", "p"]);
+        assert_eq!(loaded.config.version, "2");
+        assert_eq!(loaded.config.routes[1].target.as_deref(), Some("http://backend"), "extra files are expanded");
+        assert_eq!(loaded.config.routes[3].path, "/{HOST}", "provider documents are not");
+        assert_eq!(loaded.watched.extra.map(|watch| watch.watch), Some(true));
+        assert_eq!(loaded.watched.provider.map(|watch| watch.watch), Some(false));
+        assert_eq!(lines(&loaded.warnings, &folder), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("goma.yml");
+        let named = Source { path: Some(missing.clone()), env: Env::default() };
+        let by_variable = Source { path: None, env: [("GOMA_CONFIG_FILE", missing.to_str().unwrap())].into_iter().collect() };
+        for source in [named, by_variable] {
+            let report = load(&source).unwrap_err();
+            let line = "error: goma.yml: cannot be read: No such file or directory (os error 2); \
+                        check the path and who may read it";
+            assert_eq!(lines(&report.errors, &folder), [line]);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_across_all_files() {
+        let main = format!("gateway:\n  extraConfig: {{directory: DIR/extra}}\n  routes:\n  - {}\n", ROUTE.replace("http://a", "'http://a'"));
+        let found = errors(&[
+            ("goma.yml", &main),
+            ("extra/x.yml", "routes:\n- {name: a, path: /x, target: 'http://x'}\nmiddlewares:\n- {name: m, type: access}\n- {name: m, type: access}\n"),
+        ]);
+        assert_eq!(
+            found,
+            [
+                "error: extra/x.yml:2: routes[0].name: there is another route \"a\" (goma.yml:4); rename one of them",
+                "error: extra/x.yml:5: middlewares[1].name: there is another middleware \"m\" (extra/x.yml:4); rename one of them",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_broken_extra_file_refuses_the_whole_and_a_missing_folder_does_not() {
+        let main = "gateway:\n  extraConfig: {directory: DIR/extra}\n  routes: [{name: a, path: /, target: 'http://a'}]\n";
+        let found = errors(&[("goma.yml", main), ("extra/x.yml", "routes: [\n")]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("error: extra/x.yml:2: is not valid YAML: "), "{found:?}");
+        let folder = folder(&[("goma.yml", main)]);
+        let warnings = load_from(&folder, &[]).unwrap().warnings;
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].to_string().contains("gateway.extraConfig.directory: "), "{warnings:?}");
+    }
+
+    #[test]
+    fn defaults_stand_before_a_routes_own_middlewares() {
+        let yaml = "\
+middlewares: [{name: x, type: access}, {name: y, type: access}, {name: z, type: access}]
+gateway:
+  defaults: {middlewares: [x, y, x]}
+  routes:
+  - {name: a, path: /a, target: 'http://a', middlewares: [z]}
+  - {name: b, path: /b, target: 'http://b', middlewares: [z, x]}
+  - {name: c, path: /c, target: 'http://c'}
+";
+        let folder = folder(&[("goma.yml", yaml)]);
+        let config = load_from(&folder, &[]).unwrap().config;
+        let chains: Vec<_> = config.routes.iter().map(|route| route.middlewares.join(" ")).collect();
+        assert_eq!(chains, ["x y z", "y z x", "x y"]);
+    }
+
+    #[test]
+    fn sections_that_are_present_keep_their_true_defaults() {
+        let yaml = "\
+gateway:
+  monitoring: {enableMetrics: true}
+  networking: {transport: {maxIdleConns: 1}, dnsCache: {ttl: 0}}
+  routes:
+  - name: a
+    path: /
+    target: http://a
+    security: {tls: {insecureSkipVerify: true}}
+    cors: {origins: []}
+    healthCheck: {path: /h, interval: 1500ms}
+    maintenance: {enabled: true}
+    hosts: [' ', a.example.com]
+";
+        let folder = folder(&[("goma.yml", yaml)]);
+        let config = load_from(&folder, &[]).unwrap().config;
+        let gateway = &config.gateway;
+        assert!(gateway.strict_slash && gateway.monitoring.enable_liveness && gateway.monitoring.enable_readiness);
+        assert!(gateway.transport.force_attempt_http2);
+        assert_eq!((gateway.transport.max_idle_conns, gateway.transport.max_conns_per_host), (1, 256));
+        assert_eq!(gateway.dns_cache.ttl, Duration::from_secs(300));
+        let route = &config.routes[0];
+        assert!(route.enabled && route.cors.enabled && route.security.forward_host_headers);
+        assert!(route.security.tls.insecure_skip_verify);
+        assert_eq!(route.hosts, ["a.example.com"]);
+        assert_eq!((route.maintenance.status, route.maintenance.enabled), (503, true));
+        let check = route.health_check.as_ref().unwrap();
+        assert_eq!((check.interval, check.timeout), (Duration::from_secs(1), Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn an_older_file_means_what_it_meant() {
+        let yaml = "\
+version: 1
+gateway:
+  readTimeout: 5
+  routes:
+  - {name: a, path: /a, destination: 'http://a', disableHostForwarding: true, disabled: true}
+  - {name: b, path: /b, backends: ['http://b1', 'http://b2'], insecureSkipVerify: true}
+";
+        let folder = folder(&[("goma.yml", yaml)]);
+        let Loaded { config, warnings, .. } = load_from(&folder, &[]).unwrap();
+        assert_eq!(config.gateway.timeouts.read, Some(Duration::from_secs(5)));
+        let (a, b) = (&config.routes[0], &config.routes[1]);
+        assert_eq!(a.target.as_deref(), Some("http://a"));
+        assert!(!a.enabled && !a.security.forward_host_headers);
+        assert_eq!(b.backends.iter().map(|backend| &*backend.endpoint).collect::<Vec<_>>(), ["http://b1", "http://b2"]);
+        assert!(b.security.tls.insecure_skip_verify);
+        assert_eq!(warnings.len(), 7, "{warnings:?}");
+    }
+
+    #[test]
+    fn a_rule_is_decoded_by_its_kind_and_says_where_it_is_wrong() {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Access {
+            status_code: u16,
+        }
+        let yaml = "middlewares:\n- {name: a, type: access, rule: {statuscode: '404'}}\n- {name: b, type: access}\n\
+                    - name: c\n  type: access\n  rule:\n    statusCode: many\n- {name: d, type: access, rule: {statusCod: 1}}\n\
+                    gateway: {routes: []}\n";
+        let folder = folder(&[("goma.yml", yaml)]);
+        let loaded = load_from(&folder, &[(PASSPHRASE, "x")]).unwrap();
+        let rule = |index: usize| loaded.config.middlewares[index].rule.decode::<Access>(true);
+        assert_eq!(rule(0).unwrap().0.status_code, 404);
+        assert_eq!(rule(1).unwrap().0.status_code, 0);
+        let wrong = "error: goma.yml:7: middlewares[2].rule.statusCode: expected a whole number, found \"many\"";
+        assert_eq!(lines(&rule(2).unwrap_err(), &folder), [wrong]);
+        let typo = "error: goma.yml:8: middlewares[3].rule.statusCod: is not a known key; did you mean \"statusCode\"?";
+        assert_eq!(lines(&rule(3).unwrap_err(), &folder), [typo]);
+    }
+
+    #[test]
+    fn the_same_text_is_the_same_configuration() {
+        let yaml = "middlewares: [{name: a, type: access, rule: {statusCode: 404}}]\ngateway: {routes: []}\n";
+        let one = load_from(&folder(&[("goma.yml", yaml)]), &[]).unwrap().config;
+        let moved = load_from(&folder(&[("goma.yml", &format!("# moved\n\n{yaml}"))]), &[]).unwrap().config;
+        let other = load_from(&folder(&[("goma.yml", &yaml.replace("404", "403"))]), &[]).unwrap().config;
+        assert_eq!(one, moved);
+        assert_ne!(one, other);
+    }
+}

@@ -1,0 +1,65 @@
+//! What the operator wrote, as plain data.
+//!
+//! [`load`] reads the main file, the files beside it and the environment, and gives a [`Config`] or everything that is
+//! wrong at once. On the way, in this order:
+//!
+//! | step | in |
+//! |---|---|
+//! | variables and functions in the text | [`expand`] |
+//! | text → tree with lines | `parse`, [`node`] |
+//! | older keys → today's | `legacy` |
+//! | encrypted values opened | [`secret`] |
+//! | tree → types, as laxly as Goma | `lenient` |
+//! | environment variables over the file | `env` |
+//! | extra files, then the file provider's, appended | [`load`](mod@load) |
+//! | rules that hold across settings | `check`, `unsupported` |
+//!
+//! Goma's keys keep their spelling in the file; the types here carry our words. What a middleware's `rule` means is not
+//! known here: its kind decodes it with [`Rule::decode`].
+
+mod certs;
+mod check;
+mod endpoint;
+mod env;
+pub mod expand;
+mod fault;
+mod gateway;
+mod legacy;
+mod lenient;
+pub mod load;
+mod middleware;
+mod moment;
+mod monitoring;
+mod nearest;
+pub mod node;
+mod parse;
+mod place;
+mod problem;
+mod provider;
+mod replies;
+mod route;
+pub mod sample;
+mod scalar;
+pub mod secret;
+pub mod units;
+mod unsupported;
+
+pub use certs::{Acme, CertManager, CertProvider, CertificatePair, ClientAuth, Credentials, Tls, Vault};
+pub use endpoint::{SCHEMES, check_url, listen_address};
+pub use expand::Env;
+pub use gateway::{
+    Defaults, DnsCache, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy, Redis, RedisTls,
+    Reload, Shutdown, Timeouts, Transport,
+};
+pub use load::{Config, DEFAULT_FILE, Loaded, Plugins, Source, Watch, Watched, load};
+pub use middleware::{Middleware, Rule};
+pub use monitoring::{Analytics, Format, Guards, Level, Log, Monitoring};
+pub use nearest::nearest;
+pub use place::Place;
+pub use problem::{Problem, Report, Severity};
+pub use provider::{Directory, FileProvider, GitAuth, GitProvider, HttpProvider, Providers};
+pub use replies::{Cors, ErrorInterceptor, InterceptedError};
+pub use route::{
+    Backend, BackendTls, HealthCheck, Maintenance, Match, OPERATORS, Route, RouteTls, SOURCES, Security,
+};
+pub use secret::Secret;

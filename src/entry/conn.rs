@@ -1,0 +1,487 @@
+//! One client connection as Pingora sees it.
+//!
+//! [`Conn`] stands between the socket and Pingora's HTTP session. It hands on exactly the bytes of one request (head, then
+//! body by its framing) and keeps what follows, so that pipelined requests neither get lost nor leak into a body; it checks
+//! chunked framing as the bytes pass; it gathers small writes until a flush; and it holds the deadlines that Pingora has no
+//! place for. While a connection is idle it owns no buffer.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
+};
+use pingora_http::ResponseHeader;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::count::Counted;
+use crate::gate::{ChunkScanner, Progress};
+
+/// What is known of a connection; travels to the request through Pingora's proxy digest.
+pub struct ConnInfo {
+    /// Address of the TCP peer, IPv4-mapped addresses as IPv4.
+    pub peer: SocketAddr,
+    /// Our own address.
+    pub local: SocketAddr,
+    /// Name of the entry point: `web` or `webSecure`.
+    pub entry_point: Arc<str>,
+    /// Whether the client speaks TLS with us.
+    pub tls: bool,
+    /// Whether the body's framing was found broken.
+    framing_broken: AtomicBool,
+}
+
+impl ConnInfo {
+    /// Facts of a fresh connection.
+    pub fn new(peer: SocketAddr, local: SocketAddr, entry_point: Arc<str>, tls: bool) -> ConnInfo {
+        ConnInfo {
+            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+            entry_point,
+            tls,
+            framing_broken: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the request was cut because its body's framing is broken.
+    pub fn framing_broken(&self) -> bool {
+        self.framing_broken.load(Ordering::Acquire)
+    }
+}
+
+/// Deadlines of a connection. `None` means never.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// From the first byte of a request (or from accept) to the end of its head.
+    pub head: Option<Duration>,
+    /// Between two requests.
+    pub idle: Option<Duration>,
+    /// From the end of the head to the end of the request's body.
+    pub read: Option<Duration>,
+    /// From the end of the head to the end of the response; not for upgraded connections.
+    pub write: Option<Duration>,
+    /// Without any progress while a response waits to be written.
+    pub stall: Option<Duration>,
+}
+
+/// How the bytes after a request's head are to be read.
+pub enum Framing {
+    /// So many bytes.
+    Length(u64),
+    /// Chunked coding, checked as it passes.
+    Chunked(Box<ChunkScanner>),
+    /// No end: an upgrade was asked for.
+    Tunnel,
+}
+
+/// Part of a request that is next to be handed on.
+enum Phase {
+    /// Nothing until the next head was admitted.
+    Between,
+    /// So many bytes of the head.
+    Head(usize),
+    /// The body.
+    Body,
+}
+
+/// The connection.
+pub struct Conn {
+    stream: TcpStream,
+    inbound: BytesMut,
+    outbound: BytesMut,
+    phase: Phase,
+    framing: Framing,
+    deadlines: Deadlines,
+    read_timer: Option<Pin<Box<Sleep>>>,
+    write_timer: Option<Pin<Box<Sleep>>>,
+    stall_timer: Option<Pin<Box<Sleep>>>,
+    http2: bool,
+    lingers: bool,
+    info: Arc<ConnInfo>,
+    digest: Arc<ProxyDigest>,
+    socket: Arc<SocketDigest>,
+    _counted: Counted,
+}
+
+impl Conn {
+    /// Wraps an accepted socket.
+    pub fn new(stream: TcpStream, info: ConnInfo, deadlines: Deadlines, counted: Counted) -> Conn {
+        let info = Arc::new(info);
+        let head = ResponseHeader::build_no_case(200, Some(0)).expect("200 is a status code");
+        let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let _ = socket.peer_addr.set(Some(info.peer.into()));
+        let _ = socket.local_addr.set(Some(info.local.into()));
+        Conn {
+            stream,
+            inbound: BytesMut::new(),
+            outbound: BytesMut::new(),
+            phase: Phase::Between,
+            framing: Framing::Length(0),
+            deadlines,
+            read_timer: None,
+            write_timer: None,
+            stall_timer: None,
+            http2: false,
+            lingers: false,
+            digest: Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(info.clone())))),
+            info,
+            socket: Arc::new(socket),
+            _counted: counted,
+        }
+    }
+
+    /// The facts that are the same for all requests of this connection.
+    pub fn info(&self) -> &Arc<ConnInfo> {
+        &self.info
+    }
+
+    /// The deadlines in force.
+    pub fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
+    /// Bytes that have arrived and were not handed on.
+    pub fn pending(&self) -> &[u8] {
+        &self.inbound
+    }
+
+    /// Drops the first bytes of what has arrived.
+    pub fn skip(&mut self, count: usize) {
+        self.inbound.advance(count);
+    }
+
+    /// Waits for more bytes; returns how many, zero at the end of the stream.
+    ///
+    /// Cancel-safe: nothing is lost when the future is dropped.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        loop {
+            self.stream.readable().await?;
+            self.inbound.reserve(HEAD_ROOM);
+            match self.stream.try_read_buf(&mut self.inbound) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.give_back_empty(),
+                read => return read,
+            }
+        }
+    }
+
+    /// Waits until something can be read, without a buffer.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+
+    /// Admits the request whose head are the first `head` bytes of what has arrived.
+    pub fn admit(&mut self, head: usize, framing: Framing) {
+        self.phase = Phase::Head(head);
+        let endless = matches!(framing, Framing::Tunnel);
+        self.framing = framing;
+        let timer = |d: Option<Duration>| d.map(|d| Box::pin(sleep_until(Instant::now() + d)));
+        self.read_timer = timer(self.deadlines.read);
+        self.write_timer = if endless { None } else { timer(self.deadlines.write) };
+        self.lingers = true;
+    }
+
+    /// Closes the books on a request: whether the connection can carry another one.
+    pub fn finish(&mut self) -> bool {
+        let whole = matches!(self.phase, Phase::Body) && self.body_done();
+        self.phase = Phase::Between;
+        self.read_timer = None;
+        self.write_timer = None;
+        self.outbound = BytesMut::new();
+        self.give_back_empty();
+        self.lingers = !whole;
+        whole
+    }
+
+    /// From here on the connection speaks HTTP/2 and all bytes pass.
+    pub fn speak_http2(&mut self) {
+        self.http2 = true;
+        self.phase = Phase::Body;
+        self.framing = Framing::Tunnel;
+    }
+
+    /// Answers outside of Pingora and closes, without a reset that could overtake the answer.
+    pub async fn refuse(mut self, response: &[u8]) {
+        self.lingers = true;
+        let written = tokio::time::timeout(LINGER, self.stream.write_all(response)).await;
+        if matches!(written, Ok(Ok(()))) {
+            let _ = self.stream.shutdown().await;
+        }
+    }
+
+    fn give_back_empty(&mut self) {
+        if self.inbound.is_empty() {
+            self.inbound = BytesMut::new();
+        }
+    }
+
+    fn body_done(&self) -> bool {
+        match &self.framing {
+            Framing::Length(left) => *left == 0,
+            Framing::Chunked(_) | Framing::Tunnel => false,
+        }
+    }
+
+    /// Hands on arrived bytes that belong to the body.
+    fn take_body(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let offered = self.inbound.len().min(buf.remaining());
+        let taken = match &mut self.framing {
+            Framing::Tunnel => offered,
+            Framing::Length(left) => {
+                let taken = usize::try_from(*left).map_or(offered, |left| left.min(offered));
+                *left -= taken as u64;
+                taken
+            }
+            Framing::Chunked(scanner) => match scanner.feed(&self.inbound[..offered]) {
+                Ok(progress) => self.chunked(progress),
+                Err(_) => return Err(self.broken()),
+            },
+        };
+        buf.put_slice(&self.inbound[..taken]);
+        self.inbound.advance(taken);
+        self.give_back_empty();
+        Ok(())
+    }
+
+    /// Reads body bytes straight into the caller's buffer; only a tail that belongs to the next request is moved.
+    fn read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let start = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let fresh = &buf.filled()[start..];
+        let kept = match &mut self.framing {
+            Framing::Tunnel => fresh.len(),
+            Framing::Length(left) => {
+                let kept = usize::try_from(*left).map_or(fresh.len(), |left| left.min(fresh.len()));
+                *left -= kept as u64;
+                kept
+            }
+            Framing::Chunked(scanner) => match scanner.feed(fresh) {
+                Ok(progress) => self.chunked(progress),
+                Err(_) => return Poll::Ready(Err(self.broken())),
+            },
+        };
+        self.inbound.extend_from_slice(&fresh[kept..]);
+        buf.set_filled(start + kept);
+        Poll::Ready(Ok(()))
+    }
+
+    /// After the body: notices that the client went away, keeps pipelined bytes for the next request.
+    fn watch_for_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = [0; 1024];
+        while self.inbound.len() < PIPELINED {
+            let mut buf = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.inbound.extend_from_slice(buf.filled()),
+                other => return other,
+            }
+        }
+        // Enough is waiting. The end is noticed when the next request is read.
+        Poll::Pending
+    }
+
+    /// Notes the end of a chunked body; returns how many bytes belong to it.
+    fn chunked(&mut self, progress: Progress) -> usize {
+        if progress.done {
+            self.framing = Framing::Length(0);
+        }
+        progress.consumed
+    }
+
+    fn broken(&mut self) -> io::Error {
+        self.info.framing_broken.store(true, Ordering::Release);
+        io::Error::new(io::ErrorKind::InvalidData, "broken chunked framing")
+    }
+
+    /// Sends what was gathered. Ready when nothing is left.
+    fn send_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outbound.is_empty() {
+            let sent = Pin::new(&mut self.stream).poll_write(cx, &self.outbound);
+            let sent = ready!(self.progress(cx, sent))?;
+            self.outbound.advance(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Keeps the clocks of the writing side.
+    fn progress<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stall_timer = None;
+            return outcome;
+        }
+        if self.stall_timer.is_none() {
+            self.stall_timer = self.deadlines.stall.map(|d| Box::pin(sleep_until(Instant::now() + d)));
+        }
+        for timer in [&mut self.stall_timer, &mut self.write_timer].into_iter().flatten() {
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes too long to read")));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// How much is read at a time while a head is awaited.
+const HEAD_ROOM: usize = 4096;
+/// How much of later requests is kept while one is being answered.
+const PIPELINED: usize = 64 * 1024;
+/// Writes up to this size are gathered until a flush.
+const GATHER: usize = 8 * 1024;
+/// How long a closed connection is read on, so that the client sees the answer before a reset.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much of it.
+const LINGER_BYTES: usize = 1 << 20;
+
+impl AsyncRead for Conn {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Phase::Head(left) = &mut this.phase {
+            let taken = (*left).min(buf.remaining());
+            buf.put_slice(&this.inbound[..taken]);
+            this.inbound.advance(taken);
+            *left -= taken;
+            if *left == 0 {
+                this.phase = Phase::Body;
+                this.give_back_empty();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if matches!(this.phase, Phase::Between) || this.body_done() {
+            return this.watch_for_end(cx);
+        }
+        if let Some(timer) = &mut this.read_timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request takes too long")));
+        }
+        if !this.inbound.is_empty() {
+            return Poll::Ready(this.take_body(buf));
+        }
+        this.read_body(cx, buf)
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        loop {
+            if this.outbound.len() + data.len() <= GATHER {
+                this.outbound.extend_from_slice(data);
+                return Poll::Ready(Ok(data.len()));
+            }
+            let gathered = this.outbound.len();
+            let parts = [IoSlice::new(&this.outbound), IoSlice::new(data)];
+            let sent = Pin::new(&mut this.stream).poll_write_vectored(cx, &parts);
+            let sent = ready!(this.progress(cx, sent))?;
+            this.outbound.advance(sent.min(gathered));
+            if sent > gathered || data.is_empty() {
+                return Poll::Ready(Ok(sent - gathered));
+            }
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.send_gathered(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.send_gathered(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Conn {
+    async fn shutdown(&mut self) {
+        let closed = tokio::time::timeout(LINGER, AsyncWriteExt::shutdown(self)).await;
+        if matches!(self.phase, Phase::Body) && self.body_done() && matches!(closed, Ok(Ok(()))) {
+            self.lingers = false;
+        }
+    }
+}
+
+impl Drop for Conn {
+    /// Bytes that nobody read would turn the close into a reset, and the reset could overtake the response on its way. So
+    /// such a connection is read on for a moment.
+    fn drop(&mut self) {
+        if !self.lingers || self.http2 {
+            return;
+        }
+        let (Ok(handle), Ok(standard)) = (tokio::runtime::Handle::try_current(), dup(&self.stream)) else { return };
+        let rest = std::mem::take(&mut self.outbound);
+        handle.spawn(async move {
+            if let Ok(stream) = TcpStream::from_std(standard) {
+                let _ = tokio::time::timeout(LINGER, linger(stream, rest)).await;
+            }
+        });
+    }
+}
+
+fn dup(stream: &TcpStream) -> io::Result<std::net::TcpStream> {
+    use std::os::fd::AsFd;
+    stream.as_fd().try_clone_to_owned().map(std::net::TcpStream::from)
+}
+
+async fn linger(mut stream: TcpStream, rest: BytesMut) -> io::Result<()> {
+    stream.write_all(&rest).await?;
+    stream.shutdown().await?;
+    let mut left = LINGER_BYTES;
+    let mut sink = [0; 4096];
+    while left > 0 {
+        match tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await? {
+            0 => break,
+            got => left = left.saturating_sub(got),
+        }
+    }
+    Ok(())
+}
+
+impl UniqueID for Conn {
+    fn id(&self) -> UniqueIDType {
+        self.stream.as_raw_fd()
+    }
+}
+
+impl Ssl for Conn {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.http2.then_some(ALPN::H2)
+    }
+}
+
+impl GetTimingDigest for Conn {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Conn {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(self.digest.clone())
+    }
+}
+
+impl GetSocketDigest for Conn {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.socket.clone())
+    }
+}
+
+impl Peek for Conn {}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn").field("peer", &self.info.peer).field("http2", &self.http2).finish_non_exhaustive()
+    }
+}

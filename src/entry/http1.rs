@@ -1,0 +1,160 @@
+//! HTTP/1 on one connection: the keep-alive loop.
+//!
+//! Between requests a connection is this small future and nothing else; Pingora's session, with its buffers and its large
+//! futures, lives only while a request does. The head is awaited here, under one deadline and one size limit, passes the
+//! gate, and only then becomes a session.
+
+use std::sync::Arc;
+
+use pingora_core::apps::HttpServerApp;
+use pingora_core::protocols::http::ServerSession;
+use tokio::time::{Instant, timeout_at};
+
+use super::conn::{Conn, Framing};
+use super::{Entry, Refused};
+use crate::gate::{self, Body, ChunkScanner, Refusal};
+use crate::reply::Reply;
+
+/// Serves requests until the connection ends.
+pub async fn serve<A>(mut conn: Conn, entry: &Entry<A>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let mut first = true;
+    while let Some(head) = next_head(&mut conn, entry, first).await {
+        match head {
+            Arrival::Request(length, framing) => conn.admit(length, framing),
+            Arrival::Http2 => return http2(conn, entry).await,
+            Arrival::Refused(refusal) => return refuse(conn, entry, &refusal).await,
+        }
+        let session = ServerSession::new_http1(Box::new(conn));
+        let Some(reused) = entry.app.process_new_http(session, &entry.shutdown).await else { return };
+        let (stream, _) = reused.consume();
+        let Ok(same) = stream.into_any().downcast::<Conn>() else { return };
+        conn = *same;
+        if !conn.finish() {
+            return;
+        }
+        first = false;
+    }
+}
+
+/// What the first bytes of a request turned out to be.
+enum Arrival {
+    Request(usize, Framing),
+    Http2,
+    Refused(Refusal),
+}
+
+/// Waits for a whole head; `None` when the connection ended, idled out or is not needed any more.
+async fn next_head<A>(conn: &mut Conn, entry: &Entry<A>, first: bool) -> Option<Arrival> {
+    let deadlines = conn.deadlines();
+    if !first && conn.pending().is_empty() {
+        idle(conn, entry).await?;
+    }
+    let due = deadlines.head.map(|d| Instant::now() + d);
+    let mut searched = 0;
+    loop {
+        if first && PREFACE.starts_with(&conn.pending()[..conn.pending().len().min(PREFACE.len())]) {
+            if conn.pending().len() >= PREFACE.len() {
+                return Some(Arrival::Http2);
+            }
+        } else if let Some(length) = gate::end_of_head(conn.pending(), searched) {
+            return Some(match gate::head(&conn.pending()[..length], &entry.settings.head) {
+                Ok(head) => Arrival::Request(length, framing(&head, &entry.settings.head)),
+                Err(refusal) => Arrival::Refused(refusal),
+            });
+        }
+        searched = conn.pending().len();
+        if searched > entry.settings.head.head_bytes {
+            return Some(Arrival::Refused(TOO_LARGE));
+        }
+        let read = match due {
+            Some(due) => match timeout_at(due, conn.fill()).await {
+                Ok(read) => read,
+                Err(_) if conn.pending().is_empty() => return None,
+                Err(_) => return Some(Arrival::Refused(TOO_SLOW)),
+            },
+            None => conn.fill().await,
+        };
+        match read {
+            Ok(0) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
+fn framing(head: &gate::Head, limits: &gate::Limits) -> Framing {
+    match head.body {
+        Body::None if head.upgrade => Framing::Tunnel,
+        Body::None => Framing::Length(0),
+        Body::Length(length) => Framing::Length(length),
+        Body::Chunked => Framing::Chunked(Box::new(ChunkScanner::new(limits))),
+    }
+}
+
+/// Waits for the first byte of a further request; `None` when there will be none.
+///
+/// While draining, an idle connection is not closed at once: a request may be on its way, and closing would lose it. It gets
+/// a moment, in which a request is still answered (with `Connection: close`).
+async fn idle<A>(conn: &Conn, entry: &Entry<A>) -> Option<()> {
+    let mut shutdown = entry.shutdown.clone();
+    let until = conn.deadlines().idle.map(|d| Instant::now() + d);
+    let expiry = async {
+        match until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    };
+    let draining = async {
+        if shutdown.wait_for(|down| *down).await.is_err() {
+            std::future::pending().await
+        }
+        tokio::time::sleep(entry.settings.drain_idle).await;
+    };
+    tokio::select! {
+        biased;
+        arrived = conn.readable() => arrived.ok(),
+        () = expiry => None,
+        () = draining => None,
+    }
+}
+
+async fn http2<A>(mut conn: Conn, entry: &Entry<A>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    use pingora_core::apps::ServerApp;
+    conn.speak_http2();
+    let app: &Arc<A> = &entry.app;
+    app.process_new(Box::new(conn), &entry.shutdown).await;
+}
+
+async fn refuse<A>(conn: Conn, entry: &Entry<A>, refusal: &Refusal) {
+    (entry.refused)(&Refused { peer: conn.info().peer, entry_point: &conn.info().entry_point, refusal });
+    conn.refuse(&wire(refusal)).await;
+}
+
+/// The refusal as bytes: no request exists that could be asked for the form it wants.
+fn wire(refusal: &Refusal) -> Vec<u8> {
+    let status = http::StatusCode::from_u16(refusal.status).unwrap_or(http::StatusCode::BAD_REQUEST);
+    let (content_type, body) = Reply::plain(status).content(&http::HeaderMap::new());
+    let mut text = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("Refused"),
+        content_type.unwrap_or("text/plain"),
+        body.len(),
+    )
+    .into_bytes();
+    text.extend_from_slice(&body);
+    text
+}
+
+/// Client connection preface. RFC 9113 §3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const TOO_LARGE: Refusal =
+    Refusal { status: 431, reason: "header_too_large", detail: "the request head is larger than allowed" };
+const TOO_SLOW: Refusal =
+    Refusal { status: 408, reason: "client_timeout", detail: "the request head did not arrive in time" };

@@ -1,0 +1,128 @@
+//! The front door: an entry point accepts connections and hands requests that passed the gate to Pingora's HTTP proxy.
+//!
+//! Accepting, keep-alive, deadlines and counting are ours (Pingora's listeners, signal handling and idle closing are not
+//! used), because losing no request while draining hangs on them. `entry` knows no routes.
+
+mod conn;
+mod count;
+mod http1;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::apps::HttpServerApp;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+pub use conn::{ConnInfo, Deadlines};
+pub use count::{Bounds, Count};
+
+use crate::gate::{Limits, Refusal};
+use conn::Conn;
+
+/// One entry point with everything that a connection on it needs.
+pub struct Entry<A> {
+    /// `web` or `webSecure`.
+    pub name: Arc<str>,
+    /// Pingora's proxy (or anything that takes HTTP sessions).
+    pub app: Arc<A>,
+    /// Limits and deadlines.
+    pub settings: Settings,
+    /// Turns true when the process drains.
+    pub shutdown: watch::Receiver<bool>,
+    /// Open connections.
+    pub count: Arc<Count>,
+    /// Hears of requests that never became one.
+    pub refused: Arc<dyn Fn(&Refused<'_>) + Send + Sync>,
+}
+
+/// Limits and deadlines of an entry point. Read once at start.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Size limits of a request head.
+    pub head: Limits,
+    /// Deadlines of a connection.
+    pub deadlines: Deadlines,
+    /// Bounds on open connections.
+    pub bounds: Bounds,
+    /// While draining: how long an idle connection may still bring a request.
+    pub drain_idle: Duration,
+}
+
+/// A request that was refused before it could reach a route.
+pub struct Refused<'a> {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// Where it arrived.
+    pub entry_point: &'a str,
+    /// What was wrong with it.
+    pub refusal: &'a Refusal,
+}
+
+/// Binds an address. `[::]` takes IPv4 as well.
+///
+/// # Errors
+/// When the address is taken or not ours; the caller names the entry point.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts until `stop` turns true; what was accepted lives on.
+pub async fn run<A>(listener: TcpListener, entry: Arc<Entry<A>>, mut stop: watch::Receiver<bool>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer, &entry),
+            Err(error) => {
+                log::warn!(entry_point = &*entry.name, error:% = error; "Could not accept a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    // What the kernel completed before the listener closes was promised: it is taken, not reset.
+    while let Some(Ok((stream, peer))) = futures::FutureExt::now_or_never(listener.accept()) {
+        admit(stream, peer, &entry);
+    }
+}
+
+fn admit<A>(stream: TcpStream, peer: SocketAddr, entry: &Arc<Entry<A>>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let Some(counted) = entry.count.admit(peer.ip().to_canonical(), entry.settings.bounds) else {
+        log::debug!(entry_point = &*entry.name, peer:% = peer; "Too many connections, closed a new one");
+        return;
+    };
+    let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    let Ok(local) = stream.local_addr() else { return };
+    let info = ConnInfo::new(peer, local, entry.name.clone(), false);
+    let conn = Conn::new(stream, info, entry.settings.deadlines, counted);
+    let entry = entry.clone();
+    tokio::spawn(async move { http1::serve(conn, &entry).await });
+}
+
+/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// After a failed accept (out of file descriptors, mostly).
+const PAUSE: Duration = Duration::from_millis(50);
+/// Silence after which the kernel asks whether a peer is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);

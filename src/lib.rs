@@ -1,0 +1,39 @@
+//! goma-edge: an edge proxy and API gateway on Pingora that runs Goma Gateway configuration unchanged.
+//!
+//! Three forms of one thing, never mixed: [`config`] (what the operator wrote: plain data) → [`snapshot`] (compiled, valid,
+//! immutable, swapped whole) → [`exchange`] (the facts of one request).
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain |
+//! | [`entry`] | accepts connections, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
+//! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record |
+//! | [`snapshot`] | compiles a configuration; the only place where names are looked up |
+//! | [`route`] | the table: a path tree with hosts at each node; also rewriting. Knows neither Pingora nor what it routes to |
+//! | [`middleware`] | the trait, the chain, `KINDS` (one line a kind), one file each |
+//! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer |
+//! | [`telemetry`] | metrics in one table, log, access log |
+//! | [`provider`] | where dynamic configuration comes from: watched files |
+//! | [`admin`] | bodies of health, readiness and reload |
+//! | [`config`] | the Goma document as plain types: load, expansion, secrets, legacy keys, lenient scalars |
+//! | [`exchange`], [`reply`], [`gate`], [`trust`] | leaves: facts, replies, the framing gate and the canonical path, who the client is |
+//!
+//! Imports go one way: `main → server → {entry, provider, proxy, admin} → snapshot → {route, middleware, upstream,
+//! telemetry} → leaves`. Siblings do not import each other. Pingora's `Session` stays in `proxy` and `entry`.
+
+pub mod admin;
+pub mod config;
+pub mod entry;
+pub mod explain;
+pub mod exchange;
+pub mod gate;
+pub mod middleware;
+pub mod provider;
+pub mod proxy;
+pub mod reply;
+pub mod route;
+pub mod server;
+pub mod snapshot;
+pub mod telemetry;
+pub mod trust;
+pub mod upstream;

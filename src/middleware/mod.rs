@@ -1,0 +1,183 @@
+//! Middlewares: the trait, the list of kinds, and what a kind needs to be built.
+//!
+//! A middleware is a *step* (positional: request hooks run first to last, response hooks last to first, and only those whose
+//! request hook ran) or part of the *shell* (not positional, folded when compiled, applied to every reply of the route).
+//! A middleware returns a reply, it never writes to the socket. A new kind is one file and one line in [`KINDS`].
+
+pub mod access;
+pub mod add_prefix;
+pub mod chain;
+mod goregex;
+pub mod paths;
+pub mod response_headers;
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use pingora_http::{RequestHeader, ResponseHeader};
+use serde::de::DeserializeOwned;
+
+pub use chain::Chain;
+pub use paths::{PathRules, Paths};
+
+use crate::config::{Middleware as Definition, Place, Problem};
+use crate::exchange::Exchange;
+use crate::reply::Reply;
+
+/// What a request hook decided.
+pub enum Flow<'a> {
+    /// Go on.
+    Next,
+    /// Stop here and answer.
+    Reply(Verdict),
+    /// The decision needs I/O.
+    Wait(BoxFuture<'a, Flow<'a>>),
+}
+
+/// A reply with the reason that goes to log and metric.
+pub struct Verdict {
+    /// The response.
+    pub reply: Reply,
+    /// Whether the middleware refused the request or answered it.
+    pub refused: bool,
+}
+
+/// A step of the chain. Only the hooks it needs are written; an unused hook costs nothing.
+pub trait Middleware: Send + Sync {
+    /// Sees the request on its way to the backend. `head` is what the backend will get; the path is in the exchange.
+    fn request<'a>(&'a self, _exchange: &'a mut Exchange, _head: &'a mut RequestHeader) -> Flow<'a> {
+        Flow::Next
+    }
+
+    /// Sees the head of the response on its way back, ours included.
+    fn response(&self, _exchange: &Exchange, _head: &mut ResponseHeader) {}
+}
+
+/// What a kind turns its settings into.
+pub enum Part {
+    /// A positional step.
+    Step(Arc<dyn Middleware>),
+    /// Response header policy of the shell.
+    Headers(response_headers::Policy),
+}
+
+/// Settings of one kind: deserialized from `rule`, then built in one fallible step.
+pub trait Settings: DeserializeOwned {
+    /// Spellings of `type`, the current one first.
+    const KIND: &'static [&'static str];
+    /// Whether a mistake in it would weaken protection; such rules are read more strictly.
+    const GUARDS: bool;
+
+    /// Checks the settings and makes the working part.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, each with the key and the remedy.
+    fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>>;
+}
+
+/// Where a middleware is being built: the same definition on two routes makes two independent parts.
+pub struct Scope<'a> {
+    /// Place of the definition in its file; for problems.
+    pub place: &'a Place,
+    /// Name of the route.
+    pub route: &'a str,
+    /// `path` of the route.
+    pub route_path: &'a str,
+    /// `target` of the route, if it has one.
+    pub route_target: Option<&'a str>,
+    /// The definition's `paths`, compiled.
+    pub paths: Arc<PathRules>,
+    /// Expands `${NAME}` and functions in a value. Spec core §1.5.
+    pub expand: &'a dyn Fn(&str) -> String,
+}
+
+/// One kind of middleware.
+pub struct Kind {
+    /// Spellings of `type`.
+    pub names: &'static [&'static str],
+    build: fn(&Definition, &Scope<'_>) -> Result<(Part, Vec<Problem>), Vec<Problem>>,
+}
+
+impl Kind {
+    const fn of<S: Settings>() -> Kind {
+        Kind {
+            names: S::KIND,
+            build: |definition, scope| {
+                let (settings, warnings) = definition.rule.decode::<S>(S::GUARDS)?;
+                Ok((settings.build(scope)?, warnings))
+            },
+        }
+    }
+
+    /// Builds the part that a definition of this kind asks for; warnings beside it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the definition's `rule`.
+    pub fn build(&self, definition: &Definition, scope: &Scope<'_>) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
+        (self.build)(definition, scope)
+    }
+
+    /// The kind that a `type` names.
+    ///
+    /// # Errors
+    /// Says whether the kind is known and comes later, or unknown, with the nearest known one.
+    pub fn named(name: &str, place: &Place) -> Result<&'static Kind, Problem> {
+        if let Some(kind) = KINDS.iter().find(|kind| kind.names.contains(&name)) {
+            return Ok(kind);
+        }
+        let place = place.child("type");
+        if LATER.contains(&name) {
+            return Err(place.error(
+                format!("middleware type `{name}` is not supported yet"),
+                "remove the middleware from the configuration, or keep this route on Goma",
+            ));
+        }
+        let known = || KINDS.iter().flat_map(|kind| kind.names).chain(LATER).copied();
+        let mut remedy = String::new();
+        match known().find(|known| known.eq_ignore_ascii_case(name)) {
+            Some(near) => write!(remedy, "write `{near}` (types are case-sensitive)"),
+            None => match crate::config::nearest(name, &known().collect::<Vec<_>>()) {
+                Some((near, _)) => write!(remedy, "did you mean `{near}`?"),
+                None => write!(remedy, "use one of the known types; Go plugins cannot run here"),
+            },
+        }
+        .expect("writing to a string does not fail");
+        Err(place.error(format!("unknown middleware type `{name}`"), remedy))
+    }
+}
+
+/// Every kind, a line each.
+pub const KINDS: &[Kind] = &[
+    Kind::of::<access::Access>(),
+    Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<response_headers::ResponseHeaders>(),
+];
+
+/// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
+pub const LATER: &[&str] = &[
+    "accessLog",
+    "accessPolicy",
+    "basic",
+    "basicAuth",
+    "bodyLimit",
+    "errorInterceptor",
+    "forwardAuth",
+    "geoBlock",
+    "httpCache",
+    "jwt",
+    "jwtAuth",
+    "ldap",
+    "ldapAuth",
+    "oauth",
+    "oauth2",
+    "rateLimit",
+    "ratelimit",
+    "redirect",
+    "redirectRegex",
+    "redirectScheme",
+    "requestHeaders",
+    "rewriteRegex",
+    "stripQuery",
+    "userAgentBlock",
+];

@@ -1,0 +1,196 @@
+//! A request arrives: who asks, which route takes it, may it pass.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{StatusCode, Version, header};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::ctx::{Ctx, Plan};
+use super::forward;
+use super::respond::Form;
+use crate::entry::ConnInfo;
+use crate::exchange::{Exchange, Reason, RequestId};
+use crate::gate::{self, Refusal};
+use crate::reply::Reply;
+use crate::route::Find;
+use crate::snapshot::{Route, Target};
+use crate::trust;
+
+/// Reads the facts of the request and decides what is to be done with it.
+pub fn arrive(session: &mut Session, ctx: &mut Ctx) {
+    ctx.conn = conn(session);
+    // On HTTP/1 the entry point has looked at the bytes; HTTP/2 comes parsed.
+    if session.req_header().version == Version::HTTP_2
+        && let Err(refusal) = check_http2(session.req_header(), ctx)
+    {
+        ctx.plan = refused(&refusal);
+        return;
+    }
+    let exchange = exchange(session.req_header(), ctx);
+    ctx.plan = plan(&exchange, ctx);
+    ctx.exchange = Some(exchange);
+}
+
+fn conn(session: &Session) -> Option<Arc<ConnInfo>> {
+    let digest = session.digest()?.proxy_digest.as_ref()?;
+    digest.user_data.as_ref()?.downcast_ref::<Arc<ConnInfo>>().cloned()
+}
+
+fn check_http2(head: &RequestHeader, ctx: &Ctx) -> Result<(), Refusal> {
+    gate::semantics(head, &ctx.snapshot.head_limits)
+}
+
+fn refused(refusal: &Refusal) -> Plan {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    Plan::Reply(Reply::plain(status), Reason::of_refusal(refusal.status))
+}
+
+fn exchange(head: &RequestHeader, ctx: &Ctx) -> Exchange {
+    let (peer, tls) = ctx.conn.as_ref().map_or((UNKNOWN, false), |conn| (conn.peer.ip(), conn.tls));
+    let trust = &ctx.snapshot.trust;
+    let reported = trust.peer(peer).then(|| trust::scheme(&head.headers)).flatten();
+    Exchange {
+        id: RequestId::take(head.headers.get("x-request-id").map(|id| id.as_bytes())),
+        client: trust.client(peer, &head.headers),
+        peer,
+        scheme: reported.unwrap_or(if tls { "https" } else { "http" }),
+        method: head.method.clone(),
+        host: host(head).to_owned(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        started: Instant::now(),
+        upstream_time: None,
+        attempts: 0,
+        reason: Reason::Ok,
+    }
+}
+
+/// A connection of ours always says who its peer is; this stands for one that does not.
+const UNKNOWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
+/// The authority that the client asked for: of an absolute target, `:authority`, or `Host`. The gate saw that they agree.
+fn host(head: &RequestHeader) -> &str {
+    match head.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    }
+}
+
+fn plan(exchange: &Exchange, ctx: &Ctx) -> Plan {
+    if exchange.path == "*" {
+        return Plan::Reply(Reply::empty(StatusCode::OK), Reason::Ok);
+    }
+    let path = match gate::path(&exchange.path) {
+        Ok(path) => path,
+        Err(refusal) => return refused(&refusal),
+    };
+    match ctx.snapshot.table.find(&path, &exchange.host, exchange.method.as_str()) {
+        Find::Found(Target::Route(route)) => Plan::Route(route.clone()),
+        Find::Found(Target::Own(own)) => Plan::Own(own.clone()),
+        Find::MethodNotAllowed { allow } => wrong_method(allow),
+        Find::Redirect { path } => redirect(path, exchange.query.as_deref()),
+        Find::Nothing => not_found(),
+    }
+}
+
+/// Spec core §4.4: bytes of Go's library, whatever the client accepts.
+fn not_found() -> Plan {
+    let text = "text/plain; charset=utf-8";
+    Plan::Reply(Reply::exact(StatusCode::NOT_FOUND, text, "404 page not found\n"), Reason::NoRoute)
+}
+
+fn wrong_method(allow: &str) -> Plan {
+    let text = "text/plain; charset=utf-8";
+    let mut reply = Reply::exact(StatusCode::METHOD_NOT_ALLOWED, text, "Method Not Allowed\n");
+    if let Ok(allow) = allow.parse() {
+        reply = reply.header(header::ALLOW, allow);
+    }
+    Plan::Reply(reply, Reason::MethodNotAllowed)
+}
+
+fn redirect(path: String, query: Option<&str>) -> Plan {
+    let location = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    match location.parse() {
+        Ok(location) => {
+            Plan::Reply(Reply::empty(StatusCode::MOVED_PERMANENTLY).header(header::LOCATION, location), Reason::Ok)
+        }
+        Err(_) => not_found(),
+    }
+}
+
+/// Walks the chain of a route forwards. `None`: on to the backend.
+pub async fn admit(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Option<(Reply, Reason, Form)> {
+    if let Some(maintenance) = &route.maintenance {
+        log::warn!(target: "access", route = &*route.name; "Route is in maintenance mode");
+        return Some((maintenance.clone(), Reason::Maintenance, Form::Bare));
+    }
+    let exchange = ctx.exchange.as_mut()?;
+    if let Some(metrics) = &route.metrics {
+        let length = session.get_header(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
+        metrics.begin((&exchange.method).into(), length);
+    }
+    if session.is_upgrade_req() {
+        // A tunnel may be silent for as long as it likes.
+        session.set_read_timeout(None);
+    }
+    let trusted = ctx.snapshot.trust.peer(exchange.peer);
+    let head = session.req_header_mut();
+    forward::strip_nominated(head);
+    forward::strip_identity(head, route, trusted);
+    let (ran, verdict) = route.chain.request(exchange, head).await;
+    ctx.ran = ran;
+    if let Some((reason, verdict)) = verdict {
+        return Some((verdict.reply, reason, Form::Routed));
+    }
+    if !route.methods.is_empty() && !route.methods.iter().any(|allowed| allowed == exchange.method.as_str()) {
+        let message = format!("405 {} method not allowed", exchange.method);
+        return Some((
+            Reply::message(StatusCode::METHOD_NOT_ALLOWED, message),
+            Reason::MethodNotAllowed,
+            Form::Routed,
+        ));
+    }
+    None
+}
+
+/// What canary rules may look at.
+pub struct Facts<'a> {
+    /// The client's request.
+    pub head: &'a RequestHeader,
+    /// Its facts.
+    pub exchange: &'a Exchange,
+}
+
+impl crate::upstream::Facts for Facts<'_> {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.headers.get(name)?.to_str().ok()
+    }
+
+    fn cookie(&self, name: &str) -> Option<&str> {
+        let lines = self.head.headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+        let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        let pairs = self.exchange.query.as_deref()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.into_iter().find(|(key, _)| decoded(key) == name).map(|(_, value)| decoded(value))
+    }
+
+    fn ip(&self) -> IpAddr {
+        self.exchange.client
+    }
+}
+
+/// A part of a query as forms write it: `+` is a space, `%XX` a byte.
+fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let spaced = text.replace('+', " ");
+    Cow::Owned(percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+}

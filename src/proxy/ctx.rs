@@ -1,0 +1,111 @@
+//! What one request holds while it travels: handles, where the exchange holds facts.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::decode::Gunzip;
+use crate::entry::ConnInfo;
+use crate::exchange::{Exchange, Reason};
+use crate::reply::Reply;
+use crate::snapshot::{Own, Route, Snapshot};
+use crate::upstream::deadline::HeaderDeadline;
+use crate::upstream::{Pick, Tried};
+
+/// The context of one request.
+pub struct Ctx {
+    /// The configuration that this request sees from beginning to end.
+    pub snapshot: Arc<Snapshot>,
+    /// The connection it came on.
+    pub conn: Option<Arc<ConnInfo>>,
+    /// Its facts; `None` until the head was read.
+    pub exchange: Option<Exchange>,
+    /// What is to be done with it.
+    pub plan: Plan,
+    /// How many steps of the chain saw the request; their response hooks will run.
+    pub ran: usize,
+    /// Path that was sent to the backend, for log and header policies.
+    pub sent_path: Option<String>,
+    /// The backend of the current attempt.
+    pub pick: Option<Pick>,
+    /// Backends that failed.
+    pub tried: Tried,
+    /// When the current attempt began to wait for its backend.
+    pub asked: Option<Instant>,
+    /// Whether this attempt told the backend that gzip is welcome when the client did not.
+    pub asked_gzip: bool,
+    /// Unpacks the response.
+    pub gunzip: Option<Gunzip>,
+    /// Status sent to the client; 0 when none was.
+    pub status: u16,
+    /// Whether a response head of a backend arrived.
+    pub answered: bool,
+    /// Body bytes sent to the client.
+    pub sent_bytes: u64,
+    /// Limits the wait for the response head, where the configuration asks for it.
+    pub deadline: Option<HeaderDeadline>,
+    /// Whether the request was sent again over a fresh connection.
+    pub replayed: bool,
+    /// What the last failed attempt would have come to.
+    pub failure: Option<super::fail::Failure>,
+}
+
+/// What is to be done with a request.
+pub enum Plan {
+    /// Not decided yet.
+    Unknown,
+    /// Serve it from a route.
+    Route(Arc<Route>),
+    /// One of the gateway's own endpoints.
+    Own(Own),
+    /// Answer without a route: no Goma headers, no access log.
+    Reply(Reply, Reason),
+}
+
+impl Ctx {
+    /// The context of a fresh request.
+    pub fn new(snapshot: Arc<Snapshot>) -> Ctx {
+        Ctx {
+            snapshot,
+            conn: None,
+            exchange: None,
+            plan: Plan::Unknown,
+            ran: 0,
+            sent_path: None,
+            pick: None,
+            tried: Tried::default(),
+            asked: None,
+            asked_gzip: false,
+            gunzip: None,
+            status: 0,
+            answered: false,
+            sent_bytes: 0,
+            deadline: None,
+            replayed: false,
+            failure: None,
+        }
+    }
+
+    /// The route, when one was found.
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        match &self.plan {
+            Plan::Route(route) => Some(route),
+            _ => None,
+        }
+    }
+
+    /// Notes how the exchange ended; the first word counts.
+    pub fn ends(&mut self, reason: Reason) {
+        if let Some(exchange) = &mut self.exchange
+            && exchange.reason == Reason::Ok
+        {
+            exchange.reason = reason;
+        }
+    }
+
+    /// Adds the time since the backend was asked to the time spent upstream.
+    pub fn stop_upstream_clock(&mut self) {
+        if let (Some(asked), Some(exchange)) = (self.asked.take(), &mut self.exchange) {
+            *exchange.upstream_time.get_or_insert(Duration::ZERO) += asked.elapsed();
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Errors: another attempt, or a reply. The one place that turns an error into a status. Spec core §5.9.
+
+use http::StatusCode;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorSource, ErrorType};
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use crate::exchange::Reason;
+use crate::upstream::deadline::HeaderDeadline;
+use crate::upstream::retry::{self, Decision, Failure as Failed};
+use crate::upstream::{Outcome, Unresolved};
+
+/// What a failed exchange comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Status of the reply.
+    pub status: StatusCode,
+    /// Its message: Goma's texts, with their trailing space.
+    pub message: &'static str,
+    /// The word for log and metric.
+    pub reason: Reason,
+}
+
+/// No backend is there to ask.
+pub fn no_backend() -> Box<Error> {
+    Error::explain(ErrorType::Custom(NO_BACKEND), "every backend is down or does not take this request")
+}
+
+/// The backend's name has no address.
+pub fn unresolved(cause: &Unresolved) -> Box<Error> {
+    let kind = match cause {
+        Unresolved::TimedOut { .. } => ErrorType::ConnectTimedout,
+        Unresolved::Failed { .. } => ErrorType::ConnectError,
+    };
+    Error::explain(kind, cause.to_string()).into_up()
+}
+
+const NO_BACKEND: &str = "NoBackend";
+
+/// No connection: the next backend, if there is one to try.
+pub fn connect(session: &Session, ctx: &mut Ctx, peer: &HttpPeer, mut error: Box<Error>) -> Box<Error> {
+    let earlier = judge(&error, ctx);
+    ctx.failure = Some(earlier);
+    let again = another(session, ctx, Some(peer), Failed::Connect);
+    error.set_retry(again);
+    error
+}
+
+/// The connection broke under way.
+pub fn midway(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    let from_backend = *error.esource() == ErrorSource::Upstream;
+    let late = ctx.deadline.as_ref().is_some_and(HeaderDeadline::expired);
+    let failed = if reused && !ctx.answered && !late { Failed::DeadReused } else { Failed::Exchange };
+    let again = from_backend && another(session, ctx, None, failed);
+    error.set_retry(again);
+    error
+}
+
+/// Reports to the backend, and decides whether to go on.
+fn another(session: &Session, ctx: &mut Ctx, peer: Option<&HttpPeer>, failure: Failed) -> bool {
+    ctx.stop_upstream_clock();
+    let (Some(pick), Some(exchange)) = (&ctx.pick, &ctx.exchange) else { return false };
+    let limit = ctx.route().map_or(1, |route| route.upstream.attempts_limit());
+    let decision = retry::decide(&retry::Facts {
+        failure,
+        attempts: exchange.attempts as usize,
+        limit,
+        response_started: ctx.answered || session.response_written().is_some(),
+        idempotent: exchange.method.is_idempotent(),
+        replayable: !session.as_downstream().retry_buffer_truncated(),
+        replayed: ctx.replayed,
+    });
+    if let (Failed::Connect, Some(peer)) = (failure, peer) {
+        pick.backend.report(peer, Outcome::ConnectFailed);
+    }
+    match decision {
+        Decision::NextBackend => {
+            if let Some(pick) = ctx.pick.take() {
+                ctx.tried.add(pick.index);
+            }
+        }
+        Decision::SameBackend => ctx.replayed = true,
+        Decision::GiveUp => {}
+    }
+    decision != Decision::GiveUp
+}
+
+/// What an error means for the client.
+pub fn judge(error: &Error, ctx: &Ctx) -> Failure {
+    if let (ErrorType::Custom(NO_BACKEND), Some(earlier)) = (&error.etype, ctx.failure) {
+        return earlier;
+    }
+    let conn = ctx.conn.as_deref();
+    if conn.is_some_and(|conn| conn.framing_broken()) {
+        return failure(400, "400 Bad Request", Reason::BadRequest);
+    }
+    if ctx.deadline.as_ref().is_some_and(HeaderDeadline::expired) {
+        return failure(504, TIMEOUT, Reason::BackendTimeout);
+    }
+    match (error.esource(), &error.etype) {
+        (_, ErrorType::Custom(NO_BACKEND)) => failure(503, "503 service unavailable", Reason::NoBackend),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => failure(408, "408 Request Timeout", Reason::ClientTimeout),
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => failure(400, "400 Bad Request", Reason::BadRequest),
+        (ErrorSource::Downstream, _) => failure(499, "499  ", Reason::ClientGone),
+        (ErrorSource::Upstream, _) if ctx.answered => failure(502, BAD_GATEWAY, Reason::BackendCut),
+        (ErrorSource::Upstream, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => {
+            failure(504, TIMEOUT, Reason::ConnectTimeout)
+        }
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+            failure(504, TIMEOUT, Reason::BackendTimeout)
+        }
+        (ErrorSource::Upstream, ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert) => {
+            failure(502, BAD_GATEWAY, Reason::BackendTls)
+        }
+        (
+            ErrorSource::Upstream,
+            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError,
+        ) => failure(502, BAD_GATEWAY, Reason::ConnectFailed),
+        (ErrorSource::Upstream, _) => failure(502, BAD_GATEWAY, Reason::BackendFailed),
+        (_, _) => failure(500, "500 Internal Server Error ", Reason::Internal),
+    }
+}
+
+const BAD_GATEWAY: &str = "502 Bad Gateway ";
+const TIMEOUT: &str = "504 Gateway Timeout ";
+
+fn failure(status: u16, message: &'static str, reason: Reason) -> Failure {
+    Failure { status: StatusCode::from_u16(status).expect("every status above is three digits"), message, reason }
+}
+
+/// The error line of a failed request. A client that went away is no error of ours.
+pub fn log(failure: &Failure, error: &Error, session: &Session, ctx: &Ctx) {
+    match failure.reason {
+        Reason::ClientGone | Reason::ClientTimeout | Reason::BadRequest => {
+            log::debug!(reason:% = failure.reason; "Request ended early: {error}");
+        }
+        _ => super::record::failed(failure, error, session, ctx),
+    }
+}

@@ -1,0 +1,281 @@
+//! The life of a request: Pingora's phases from top to bottom, one short method each.
+//!
+//! What a phase does stands in its own file: [`arrive`] (who asks, which route), [`own`] (the gateway's endpoints),
+//! [`forward`] (the upstream request), [`respond`] (the way back), [`fail`] (errors to replies), [`record`] (log and metric).
+
+mod arrive;
+mod ctx;
+mod decode;
+mod fail;
+mod forward;
+mod own;
+mod record;
+mod respond;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::StatusCode;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorType, OrErr, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+pub use ctx::Ctx;
+use ctx::Plan;
+use respond::Form;
+
+use crate::exchange::Reason;
+use crate::reply::Reply;
+use crate::snapshot::Snapshot;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::PeerKind;
+use crate::upstream::deadline::HeaderDeadline;
+
+/// Pingora's application: routes requests by the snapshot in force.
+pub struct Gateway {
+    /// The configuration in force.
+    pub live: Arc<ArcSwap<Snapshot>>,
+    /// Counters of the process.
+    pub metrics: Arc<Metrics>,
+    /// Where access lines go.
+    pub access: AccessLog,
+    /// The process behind the gateway.
+    pub control: Arc<dyn Control>,
+}
+
+/// What the gateway's own endpoints ask of the process.
+pub trait Control: Send + Sync {
+    /// Whether a configuration is live and every listener is bound, and the process does not drain.
+    fn ready(&self) -> bool;
+    /// Whether the process drains: keep-alive ends.
+    fn draining(&self) -> bool;
+    /// Reads the configuration again; returns the number of routes.
+    fn reload(&self) -> BoxFuture<'_, Result<usize, String>>;
+}
+
+impl Gateway {
+    /// Whether access lines carry the details of `debug`.
+    fn debug(&self) -> bool {
+        self.live.load().debug
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(self.live.load_full())
+    }
+
+    /// Response compression and the like come as middlewares; Pingora's modules would cost every request.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        if self.control.draining() {
+            session.set_keepalive(None);
+        }
+        arrive::arrive(session, ctx);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        match &ctx.plan {
+            Plan::Route(route) => {
+                let route = route.clone();
+                let Some((reply, reason, form)) = arrive::admit(session, ctx, &route).await else { return Ok(false) };
+                ctx.ends(reason);
+                respond::reply(session, ctx, &reply, form).await?;
+            }
+            Plan::Own(own) => {
+                let own = own.clone();
+                let reply = own::answer(self, &own, session, ctx).await;
+                respond::reply(session, ctx, &reply, Form::Bare).await?;
+            }
+            Plan::Reply(reply, reason) => {
+                let (reply, reason) = (reply.clone(), *reason);
+                ctx.ends(reason);
+                respond::reply(session, ctx, &reply, Form::Bare).await?;
+            }
+            Plan::Unknown => return Error::e_explain(ErrorType::InternalError, "a request without a plan"),
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        let Some(route) = ctx.route().cloned() else {
+            return Error::e_explain(ErrorType::InternalError, "no route to choose a backend of");
+        };
+        let Some(exchange) = &mut ctx.exchange else {
+            return Error::e_explain(ErrorType::InternalError, "no exchange to choose a backend for");
+        };
+        exchange.attempts += 1;
+        // A pick that is still there is to be asked again: its kept connection was dead.
+        if ctx.pick.is_none() {
+            let facts = arrive::Facts { head: session.req_header(), exchange };
+            ctx.pick = Some(route.upstream.pick(&facts, &ctx.tried).map_err(|_| fail::no_backend())?);
+        }
+        let Some(pick) = &ctx.pick else { return Err(fail::no_backend()) };
+        let kind = if session.is_upgrade_req() { PeerKind::Upgrade } else { PeerKind::Plain };
+        ctx.asked = Some(Instant::now());
+        pick.backend.peer(kind).await.map_err(|unresolved| fail::unresolved(&unresolved))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _reused: bool,
+        _: &HttpPeer,
+        fd: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if let Some(limit) = ctx.route().and_then(|route| route.response_header_timeout) {
+            ctx.deadline = HeaderDeadline::new(fd, limit).ok();
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let (Some(route), Some(pick), Some(exchange)) = (ctx.route(), &ctx.pick, &ctx.exchange) else {
+            return Error::e_explain(ErrorType::InternalError, "no backend to forward to");
+        };
+        let forward = forward::Forward { route, backend: &pick.backend, client: session.req_header() };
+        let (path, asked_gzip) = forward::prepare(&forward, exchange, head)?;
+        ctx.sent_path = Some(path);
+        ctx.asked_gzip = asked_gzip;
+        Ok(())
+    }
+
+    /// Pingora 0.9.1 turns an empty last DATA frame of HTTP/2 into a second chunk terminator on HTTP/1.1 (its issue 935), and
+    /// the next request on that backend connection would pay for it.
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if end && let Some(deadline) = &mut ctx.deadline {
+            deadline.start();
+        }
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if !is_interim(head) {
+            ctx.answered = true;
+            if ctx.deadline.as_mut().is_some_and(|deadline| !deadline.stop()) {
+                return Error::e_explain(ErrorType::ReadTimedout, "the response head came too late").map_err(|e| e.into_up());
+            }
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if is_interim(head) {
+            return Ok(());
+        }
+        if self.control.draining() {
+            session.set_keepalive(None);
+        }
+        ctx.status = head.status.as_u16();
+        respond::head(session, ctx, head)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        if let Some(gunzip) = &mut ctx.gunzip {
+            let plain = gunzip.feed(body.as_deref().unwrap_or_default(), end);
+            let plain = plain.or_err(ErrorType::ReadError, "unpacking the response").map_err(|e| e.into_up())?;
+            *body = (!plain.is_empty()).then_some(plain);
+        }
+        ctx.sent_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
+        if end {
+            ctx.stop_upstream_clock();
+        }
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        peer: &HttpPeer,
+        ctx: &mut Ctx,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        fail::connect(session, ctx, peer, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        fail::midway(session, ctx, error, reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        let failure = fail::judge(error, ctx);
+        ctx.ends(failure.reason);
+        if session.response_written().is_some_and(|head| !is_interim(head)) {
+            return FailToProxy { error_code: ctx.status, can_reuse_downstream: false };
+        }
+        ctx.status = failure.status.as_u16();
+        fail::log(&failure, error, session, ctx);
+        if failure.reason != Reason::ClientGone {
+            session.set_keepalive(None);
+            let reply = Reply::message(failure.status, failure.message);
+            // The client may be gone by now; then there is nobody to tell.
+            let _ = respond::reply(session, ctx, &reply, Form::Routed).await;
+        }
+        FailToProxy { error_code: failure.status.as_u16(), can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        ctx.stop_upstream_clock();
+        record::record(self, session, error, ctx);
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
+    }
+}
+
+/// A response that another one follows: 1xx, but not 101.
+fn is_interim(head: &ResponseHeader) -> bool {
+    head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS
+}

@@ -1,0 +1,109 @@
+//! What goes back to the client: the head of a backend's response, and replies of our own.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Version};
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use super::ctx::{Ctx, Plan};
+use super::decode::Gunzip;
+use crate::exchange::RequestId;
+use crate::reply::{self, Reply};
+
+/// Finishes the head of a backend's response. Interim responses (1xx) pass as they are.
+pub fn head(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
+    head.remove_header(&header::TRAILER);
+    unpack(session, ctx, head)?;
+    finish(session.req_header(), ctx, head)
+}
+
+/// The part that backend's responses and our own replies share: Goma's headers, the chain backwards, the shell.
+fn finish(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {
+    let (Plan::Route(route), Some(exchange)) = (&ctx.plan, &ctx.exchange) else { return Ok(()) };
+    head.remove_header(&header::SERVER);
+    head.insert_header("Proxied-By", HeaderValue::from_static("Goma Gateway"))?;
+    head.insert_header("X-Goma-Request-ID", id(&exchange.id))?;
+    route.chain.response(ctx.ran, exchange, head);
+    if route.chain.has_shell() {
+        let asked = request.uri.path();
+        route.chain.shell(asked, ctx.sent_path.as_deref().unwrap_or(&exchange.path), head);
+    }
+    Ok(())
+}
+
+fn id(id: &RequestId) -> HeaderValue {
+    HeaderValue::from_str(id.as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// Arranges that a gzip body that only we asked for is unpacked.
+fn unpack(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
+    let packed = head.headers.get(header::CONTENT_ENCODING).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"gzip"));
+    let has_body = !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
+    if !ctx.asked_gzip || !packed || !has_body {
+        return Ok(());
+    }
+    head.remove_header(&header::CONTENT_ENCODING);
+    head.remove_header(&header::CONTENT_LENGTH);
+    if session.req_header().version == Version::HTTP_11 {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    ctx.gunzip = Some(Gunzip::new());
+    Ok(())
+}
+
+/// Writes a reply of our own. Behind a route it passes the chain backwards; maintenance and replies without a route do not.
+pub async fn reply(session: &mut Session, ctx: &mut Ctx, reply: &Reply, form: Form) -> Result<()> {
+    let (content_type, body) = reply.content(&session.req_header().headers);
+    let mut head = ResponseHeader::build(reply.status, Some(8))?;
+    if let Some(content_type) = content_type {
+        head.insert_header(header::CONTENT_TYPE, content_type)?;
+        if reply::is_plain_text(content_type) {
+            head.insert_header("X-Content-Type-Options", HeaderValue::from_static("nosniff"))?;
+        }
+    }
+    if reply.status != StatusCode::NO_CONTENT {
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
+    for (name, value) in &reply.headers {
+        head.append_header(titled(name), value.clone())?;
+    }
+    if matches!(form, Form::Routed) {
+        finish(session.req_header(), ctx, &mut head)?;
+    }
+    write(session, ctx, head, body).await
+}
+
+/// How much of a route's dress a reply wears.
+pub enum Form {
+    /// Goma's headers, response hooks and shell.
+    Routed,
+    /// Bare.
+    Bare,
+}
+
+async fn write(session: &mut Session, ctx: &mut Ctx, head: ResponseHeader, body: Bytes) -> Result<()> {
+    let empty = body.is_empty() || session.req_header().method == Method::HEAD;
+    ctx.status = head.status.as_u16();
+    session.write_response_header(Box::new(head), empty).await?;
+    if !empty {
+        ctx.sent_bytes = body.len() as u64;
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// Names of replies in their usual spelling.
+fn titled(name: &HeaderName) -> String {
+    let mut upper = true;
+    let spell = |c: char| {
+        let spelled = if upper { c.to_ascii_uppercase() } else { c };
+        upper = c == '-';
+        spelled
+    };
+    match name.as_str() {
+        "www-authenticate" => "WWW-Authenticate".to_owned(),
+        name => name.chars().map(spell).collect(),
+    }
+}

@@ -1,0 +1,197 @@
+//! Assembles the process: configuration, entry points, providers, signals, drain.
+
+mod banner;
+mod process;
+mod signals;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::protocols::http::v2::server::H2Options;
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::{Config, Gateway as GatewayConfig, Loaded, Source};
+use crate::entry::{self, Bounds, Count, Deadlines, Entry, Refused, Settings};
+use crate::exchange::Reason;
+use crate::proxy::Gateway;
+use crate::snapshot::head_limits;
+use crate::telemetry::log::{self as logging, LogHandle};
+use process::Process;
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// When the configuration is refused or an address cannot be bound. Nothing was served then.
+pub fn run(source: Source, loaded: Loaded) -> Result<()> {
+    banner::greet();
+    let log = logging::init(&process::log_settings(&loaded.config.gateway));
+    report_panics();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("goma")
+        .enable_all()
+        .build()
+        .context("starting the threads")?;
+    let served = runtime.block_on(serve(source, loaded, log.clone(), threads));
+    log.flush();
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    served
+}
+
+async fn serve(source: Source, loaded: Loaded, log: LogHandle, threads: usize) -> Result<()> {
+    let process = Process::start(source, loaded, log.clone()).map_err(|report| anyhow!("{report}"))?;
+    let config = process.config();
+    banner::routes(&config);
+    let (listener, address) = listen(&config.gateway)?;
+    let (stop, stopping) = watch::channel(false);
+    let (drain, draining) = watch::channel(false);
+    let count = Arc::new(Count::default());
+    let entry = Arc::new(web(&process, &config.gateway, &log, draining, count.clone(), threads));
+    let accepting = tokio::spawn(entry::run(listener, entry, stopping));
+    log::info!(entry_point = "web", address:% = address; "Listening");
+    log::warn!(
+        address = config.gateway.entry_points.web_secure.address.as_str();
+        "The entry point webSecure is not bound: TLS is not supported yet"
+    );
+    process.ready();
+    let ticking = tokio::spawn(process::tick(process.clone(), count.clone()));
+    signals::until_told_to_stop(&process).await;
+
+    let shutdown = process.config().gateway.shutdown.clone();
+    process.stop();
+    log::info!(delay:? = shutdown.delay, grace:? = shutdown.grace; "Stopping");
+    signals::sleep_unless_hurried(shutdown.delay).await;
+    process.drain();
+    let _ = stop.send(true);
+    let _ = accepting.await;
+    let _ = drain.send(true);
+    signals::drained(&count, shutdown.grace).await;
+    ticking.abort();
+    Ok(())
+}
+
+fn listen(gateway: &GatewayConfig) -> Result<(TcpListener, SocketAddr)> {
+    let text = gateway.entry_points.web.address.as_str();
+    let address: SocketAddr = text.parse().with_context(|| format!("entry point web: {text}"))?;
+    let listener = entry::bind(address).with_context(|| format!("entry point web: cannot listen on {text}"))?;
+    let bound = listener.local_addr().context("asking for the bound address")?;
+    Ok((listener, bound))
+}
+
+fn web(
+    process: &Arc<Process>,
+    gateway: &GatewayConfig,
+    log: &LogHandle,
+    shutdown: watch::Receiver<bool>,
+    count: Arc<Count>,
+    threads: usize,
+) -> Entry<HttpProxy<Gateway>> {
+    let metrics = process.metrics().clone();
+    Entry {
+        name: "web".into(),
+        app: Arc::new(proxy(process, gateway, log, threads)),
+        settings: entry_settings(gateway),
+        shutdown,
+        count,
+        refused: Arc::new(move |refused: &Refused<'_>| {
+            metrics.refused(Reason::of_refusal(refused.refusal.status));
+            log::debug!(entry_point = refused.entry_point, peer:% = refused.peer; "Refused a request: {}", refused.refusal);
+        }),
+    }
+}
+
+fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threads: usize) -> HttpProxy<Gateway> {
+    let conf = ServerConf {
+        threads,
+        upstream_keepalive_pool_size: IDLE_UPSTREAM.div_ceil(threads),
+        max_retries: crate::upstream::retry::MAX_ATTEMPTS + 1,
+        ..ServerConf::default()
+    };
+    let app = Gateway {
+        live: process.live().clone(),
+        metrics: process.metrics().clone(),
+        access: log.access(),
+        control: Arc::new(process.clone()),
+    };
+    let mut proxy = HttpProxy::new(app, Arc::new(conf));
+    proxy.handle_init_modules();
+    proxy.h2_options = Some(h2_options(gateway));
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = deadlines(gateway).idle;
+    proxy.server_options = Some(options);
+    proxy
+}
+
+/// Connections to backends that are kept while unused, in all.
+const IDLE_UPSTREAM: usize = 4096;
+
+fn h2_options(gateway: &GatewayConfig) -> H2Options {
+    let mut options = H2Options::new();
+    options
+        .max_concurrent_streams(100)
+        .max_header_list_size(u32::try_from(gateway.limits.header_bytes).unwrap_or(u32::MAX))
+        .initial_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    options
+}
+
+fn entry_settings(gateway: &GatewayConfig) -> Settings {
+    let bound = |most: u32| (most > 0).then_some(most as usize);
+    Settings {
+        head: head_limits(gateway),
+        deadlines: deadlines(gateway),
+        bounds: Bounds {
+            total: bound(gateway.limits.max_connections),
+            by_address: bound(gateway.limits.max_connections_per_address),
+        },
+        drain_idle: DRAIN_IDLE.min(gateway.shutdown.grace),
+    }
+}
+
+/// While draining, how long an idle connection may still bring a request.
+const DRAIN_IDLE: Duration = Duration::from_secs(2);
+
+/// Goma has no limits unless configured; here a client that stops moving is let go.
+fn deadlines(gateway: &GatewayConfig) -> Deadlines {
+    let timeouts = &gateway.timeouts;
+    let header = Some(gateway.limits.header_timeout).filter(|limit| !limit.is_zero());
+    Deadlines {
+        head: match (header, timeouts.read) {
+            (Some(header), Some(read)) => Some(header.min(read)),
+            (header, read) => header.or(read),
+        },
+        idle: timeouts.idle.or(timeouts.read).or(Some(IDLE)),
+        read: timeouts.read,
+        write: timeouts.write,
+        stall: Some(STALL),
+    }
+}
+
+const IDLE: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_secs(60);
+
+/// A panic ends one connection, not the process; it must not go unseen.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| log::error!("A task ended by a mistake of ours: {panic}")));
+}
+
+/// What a change of the configuration cannot do without a restart.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (old, new) = (&old.gateway, &new.gateway);
+    let changed = [
+        ("gateway.entryPoints", old.entry_points != new.entry_points),
+        ("gateway.timeouts", old.timeouts != new.timeouts),
+        ("gateway.limits", old.limits != new.limits),
+        ("gateway.networking.dnsCache", old.dns_cache != new.dns_cache),
+        ("gateway.tls", old.tls != new.tls),
+        ("gateway.redis", old.redis != new.redis),
+    ];
+    changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+}

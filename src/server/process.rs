@@ -1,0 +1,241 @@
+//! The state of the running process: the configuration in force, readiness, and the one way to a new configuration.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::runtime::Handle;
+
+use super::needs_restart;
+use crate::config::{self, Config, Format, Gateway, Level, Loaded, Problem, Report, Source, Watched};
+use crate::entry::Count;
+use crate::provider::{self, Watch};
+use crate::proxy::Control;
+use crate::snapshot::{Snapshot, Workshop, compile};
+use crate::telemetry::log::{self as logging, FileSettings, LogHandle, Settings as LogSettings};
+use crate::telemetry::metrics::{Metrics, Reload};
+
+/// The process behind the gateway.
+pub struct Process {
+    source: Source,
+    live: Arc<ArcSwap<Snapshot>>,
+    workshop: Workshop,
+    config: Mutex<Arc<Config>>,
+    log: LogHandle,
+    watch: Mutex<Option<(Watched, Watch)>>,
+    reloading: tokio::sync::Mutex<()>,
+    bound: AtomicBool,
+    stopping: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Process {
+    /// Compiles the first configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn start(source: Source, loaded: Loaded, log: LogHandle) -> Result<Arc<Process>, Report> {
+        let Loaded { config, warnings, watched } = loaded;
+        let workshop = Workshop::new(&config, &source.env, Some(Handle::current()));
+        let (snapshot, more) = compile(&config, &workshop)?;
+        warn(warnings.iter().chain(&more));
+        let process = Arc::new(Process {
+            source,
+            live: Arc::new(ArcSwap::from_pointee(snapshot)),
+            workshop,
+            config: Mutex::new(Arc::new(config)),
+            log,
+            watch: Mutex::new(None),
+            reloading: tokio::sync::Mutex::new(()),
+            bound: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        });
+        process.count_configuration();
+        process.follow(watched);
+        Ok(process)
+    }
+
+    /// The snapshot in force.
+    pub fn live(&self) -> &Arc<ArcSwap<Snapshot>> {
+        &self.live
+    }
+
+    /// Counters of the process.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.workshop.metrics
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Every listener is bound.
+    pub fn ready(&self) {
+        self.bound.store(true, Ordering::Release);
+    }
+
+    /// Told to stop: not ready from now on, still serving.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Keep-alive ends.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Reads everything again and, if it is valid and different, puts it in force. One at a time.
+    ///
+    /// # Errors
+    /// What is wrong, in one line a problem; the old configuration stays.
+    pub async fn reload(self: &Arc<Self>) -> Result<usize, String> {
+        let _one = self.reloading.lock().await;
+        let worker = self.clone();
+        let outcome = tokio::task::spawn_blocking(move || worker.replace()).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(Report::default()));
+        match outcome {
+            Ok((change, watched)) => {
+                self.workshop.metrics.reloaded(change);
+                if change == Reload::Applied {
+                    self.follow(watched);
+                }
+                Ok(self.config().routes.len())
+            }
+            Err(report) => {
+                self.workshop.metrics.reloaded(Reload::Failed);
+                let lines: Vec<String> = report.errors.iter().map(Problem::to_string).collect();
+                log::error!("The configuration was not applied, the old one stays");
+                lines.iter().for_each(|line| log::error!("{line}"));
+                Err(lines.join("\n"))
+            }
+        }
+    }
+
+    /// The blocking part of a reload: files, compilation, swap.
+    fn replace(&self) -> Result<(Reload, Watched), Report> {
+        let Loaded { config, warnings, watched } = config::load(&self.source)?;
+        let old = self.config();
+        if *old == config {
+            log::info!("The configuration is unchanged");
+            return Ok((Reload::Unchanged, watched));
+        }
+        let compiled = compile(&config, &self.workshop);
+        if compiled.is_err() {
+            self.workshop.upstreams.sweep();
+        }
+        let (snapshot, more) = compiled?;
+        for key in needs_restart(&old, &config) {
+            log::warn!("{key} changed: this takes effect with a restart");
+        }
+        self.log.reconfigure(&log_settings(&config.gateway));
+        warn(warnings.iter().chain(&more));
+        self.live.store(Arc::new(snapshot));
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.count_configuration();
+        self.workshop.upstreams.sweep();
+        self.workshop.metrics.sweep(self.live.load().names());
+        log::info!(routes = self.live.load().routes.len(); "The configuration was applied");
+        Ok((Reload::Applied, watched))
+    }
+
+    fn count_configuration(&self) {
+        let config = self.config();
+        self.workshop.metrics.loaded(config.routes.len(), config.middlewares.len());
+    }
+
+    /// Watches what the configuration asks to watch; a watch that is already right stays.
+    fn follow(self: &Arc<Self>, watched: Watched) {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if watch.as_ref().is_some_and(|(same, _)| *same == watched) {
+            return;
+        }
+        *watch = None;
+        let paths = paths(&watched);
+        if paths.is_empty() {
+            return;
+        }
+        match Watch::start(paths) {
+            Ok((started, mut changes)) => {
+                *watch = Some((watched, started));
+                let process = Arc::downgrade(self);
+                tokio::spawn(async move {
+                    while changes.recv().await.is_some() {
+                        let Some(process) = process.upgrade() else { break };
+                        let _ = process.reload().await;
+                    }
+                });
+            }
+            Err(error) => log::error!("Cannot watch the configuration directories: {error}"),
+        }
+    }
+}
+
+impl Control for Arc<Process> {
+    fn ready(&self) -> bool {
+        self.bound.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire)
+    }
+
+    fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<usize, String>> {
+        Process::reload(self).boxed()
+    }
+}
+
+/// The folders whose changes are to reload.
+fn paths(watched: &Watched) -> Vec<provider::Watched> {
+    let tree = |folder: &Option<config::Watch>, endings| {
+        let folder = folder.as_ref().filter(|folder| folder.watch)?;
+        Some(provider::Watched::tree(folder.directory.clone(), endings))
+    };
+    let extra = tree(&watched.extra, &["yml", "yaml"]);
+    let files = tree(&watched.provider, &["yml", "yaml", "json"]);
+    extra.into_iter().chain(files).collect()
+}
+
+fn warn<'a>(problems: impl Iterator<Item = &'a Problem>) {
+    problems.for_each(|problem| log::warn!("{problem}"));
+}
+
+/// The log as the configuration asks for it.
+pub fn log_settings(gateway: &Gateway) -> LogSettings {
+    let log = &gateway.log;
+    LogSettings {
+        level: match log.level {
+            Level::Trace => log::LevelFilter::Trace,
+            Level::Debug => log::LevelFilter::Debug,
+            Level::Info => log::LevelFilter::Info,
+            Level::Warn => log::LevelFilter::Warn,
+            Level::Error => log::LevelFilter::Error,
+            Level::Off => log::LevelFilter::Off,
+        },
+        format: match log.format {
+            Format::Text => logging::Format::Text,
+            Format::Json => logging::Format::Json,
+        },
+        file: (!log.file_path.is_empty()).then(|| FileSettings {
+            path: log.file_path.clone().into(),
+            max_size_mb: log.max_size_mb.into(),
+            max_backups: log.max_backups as usize,
+            max_age_days: log.max_age_days,
+        }),
+    }
+}
+
+/// Keeps gauges up to date.
+pub async fn tick(process: Arc<Process>, count: Arc<Count>) {
+    let connections = process.metrics().connections("web");
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        every.tick().await;
+        connections.set(i64::try_from(count.open()).unwrap_or(i64::MAX));
+        process.metrics().log_dropped(process.log.dropped());
+    }
+}

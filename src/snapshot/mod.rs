@@ -1,0 +1,335 @@
+//! The compiled configuration: valid, immutable, swapped whole.
+//!
+//! [`compile`] is the only place where names are looked up. It composes: each module builds its own part from its own
+//! settings, and what survives a reload (connections, health, counters) is found again by identity in [`Workshop`].
+
+mod chains;
+mod upstreams;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, StatusCode};
+use tokio::runtime::Handle;
+
+use crate::config::{Config, Env, Problem, Report};
+use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
+use crate::gate::Limits;
+use crate::middleware::Chain;
+use crate::reply::Reply;
+use crate::route::rewrite::Rewrite;
+use crate::route::{Builder, Methods, Overlap, Part as PatternPart, Pattern, PatternError, Span, Table};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::route::RouteMetrics;
+use crate::trust::Trust;
+use crate::upstream::{DnsSettings, Registry, Upstream, resolver_address};
+use chains::Chains;
+
+/// Everything a request needs to know of the configuration.
+pub struct Snapshot {
+    /// Paths and hosts to what answers them.
+    pub table: Table<Target>,
+    /// Enabled routes, in the order of the configuration.
+    pub routes: Vec<Arc<Route>>,
+    /// Who may say who the client is.
+    pub trust: Trust,
+    /// Limits of a request head; HTTP/2 is checked against them.
+    pub head_limits: Limits,
+    /// Whether `/healthz/routes` keeps error texts to itself (Goma's key for it is inverted; spec core §7.1).
+    pub hide_health_errors: bool,
+    /// Whether access lines carry the details of `debug`.
+    pub debug: bool,
+}
+
+/// What a path and host lead to.
+#[derive(Clone)]
+pub enum Target {
+    /// A route of the operator's.
+    Route(Arc<Route>),
+    /// An endpoint of the gateway.
+    Own(Own),
+}
+
+/// The gateway's own endpoints.
+#[derive(Clone)]
+pub enum Own {
+    /// `/healthz`.
+    Health,
+    /// `/readyz`.
+    Ready,
+    /// The metrics page, behind its middlewares.
+    Metrics(Arc<Chain>),
+    /// `/healthz/routes`, behind its middlewares.
+    RouteHealth(Arc<Chain>),
+    /// Reload, with the token that it asks for.
+    Reload(Arc<str>),
+}
+
+/// A compiled route.
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its path as written.
+    pub path: String,
+    /// Methods that it takes; empty: all.
+    pub methods: Vec<String>,
+    /// The reply of a route in maintenance.
+    pub maintenance: Option<Reply>,
+    /// Its middlewares.
+    pub chain: Chain,
+    /// Names and kinds of its middlewares, in order; for `config explain`.
+    pub chain_names: Vec<(String, String)>,
+    /// How its path is rewritten.
+    pub rewrite: Option<Rewrite>,
+    /// Its backends.
+    pub upstream: Arc<Upstream>,
+    /// Whether the backend sees the client's Host.
+    pub forward_host: bool,
+    /// Whether gzip is asked for on behalf of clients that do not, and unpacked again.
+    pub unpack_gzip: bool,
+    /// How long the backend may take to its response head.
+    pub response_header_timeout: Option<Duration>,
+    /// Headers that its middlewares set about who the client is; the client's own are removed.
+    pub identity: Vec<HeaderName>,
+    /// Headers that trusted proxies may use for the client's address; from others they are removed.
+    pub address_headers: Vec<HeaderName>,
+    /// Its counters; `None` with `disableMetrics`.
+    pub metrics: Option<Arc<RouteMetrics>>,
+}
+
+/// What outlives a snapshot and is found again by the next one.
+pub struct Workshop {
+    /// Backends, their health and their addresses.
+    pub upstreams: Registry,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Environment for values that are expanded when used.
+    pub env: Env,
+}
+
+/// Compiles a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it. Nothing has changed then, except that backends of the refused configuration may have
+/// been looked up; [`Registry::sweep`] forgets them.
+pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Problem>), Report> {
+    let mut report = Report::default();
+    let trust = trust(&config.gateway, &mut report);
+    let chains = Chains::new(config, &workshop.env, &mut report);
+    let mut builder = Builder::new(config.gateway.strict_slash);
+    let own = own_endpoints(&config.gateway, &chains, &mut builder, &mut report);
+    let mut routes = Vec::new();
+    let ordered = registration_order(config);
+    for (index, route) in ordered.iter().enumerate() {
+        let compiled = compile_route(route, config, &chains, &trust, workshop, &mut report).map(Arc::new);
+        let (Some(compiled), true) = (compiled, route.enabled) else { continue };
+        match builder.add(pattern(route), Target::Route(compiled.clone())) {
+            Ok(()) => routes.push((index, compiled)),
+            Err(error) => report.add(pattern_problem(route, &error)),
+        }
+    }
+    let added: Vec<&RouteConfig> = routes.iter().map(|(index, _)| ordered[*index]).collect();
+    let (table, overlaps) = builder.build();
+    for overlap in &overlaps {
+        report.add(overlap_problem(overlap, own, &added));
+    }
+    if !report.errors.is_empty() {
+        return Err(report);
+    }
+    let snapshot = Snapshot {
+        table,
+        routes: in_file_order(config, routes),
+        trust,
+        head_limits: head_limits(&config.gateway),
+        hide_health_errors: config.gateway.monitoring.include_route_health_errors,
+        debug: config.gateway.debug,
+    };
+    Ok((snapshot, report.warnings))
+}
+
+/// Size limits of a request head.
+pub fn head_limits(gateway: &GatewayConfig) -> Limits {
+    let Limits { target_bytes, .. } = Limits::default();
+    let head_bytes = gateway.limits.header_bytes;
+    Limits { head_bytes, fields: gateway.limits.header_count, target_bytes: target_bytes.min(head_bytes) }
+}
+
+fn in_file_order(config: &Config, routes: Vec<(usize, Arc<Route>)>) -> Vec<Arc<Route>> {
+    let by_name: std::collections::HashMap<String, Arc<Route>> =
+        routes.into_iter().map(|(_, route)| (route.name.to_string(), route)).collect();
+    config.routes.iter().filter_map(|route| by_name.get(&route.name).cloned()).collect()
+}
+
+fn trust(gateway: &GatewayConfig, report: &mut Report) -> Trust {
+    let proxy = &gateway.proxy;
+    let place = gateway.at.child("proxy");
+    if proxy.enabled && proxy.trusted.is_empty() {
+        let message = "is empty: the right-most address of any peer is trusted";
+        report.add(place.child("trustedProxies").warning(message, "list the addresses of your proxies"));
+    }
+    let mut headers = Vec::new();
+    for (index, name) in proxy.ip_headers.iter().enumerate() {
+        match HeaderName::try_from(name.trim()) {
+            Ok(name) => headers.push(name),
+            Err(_) => {
+                let place = place.child("ipHeaders").item(index);
+                report.add(place.error(format!("`{name}` is no header name"), "use a name such as X-Forwarded-For"));
+            }
+        }
+    }
+    Trust::new(proxy.enabled, proxy.trusted.clone(), headers)
+}
+
+/// Goma's order of registration, its tie-breaker: by priority when any is positive, else the longer path text first.
+/// Spec core §4.5; stable here.
+fn registration_order(config: &Config) -> Vec<&RouteConfig> {
+    let mut routes: Vec<&RouteConfig> = config.routes.iter().collect();
+    if config.routes.iter().any(|route| route.priority > 0) {
+        routes.sort_by_key(|route| route.priority);
+    } else {
+        routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
+    }
+    routes
+}
+
+fn pattern(route: &RouteConfig) -> Pattern {
+    Pattern {
+        path: route.path.clone(),
+        hosts: route.hosts.clone(),
+        priority: route.priority,
+        methods: Methods::Any,
+        span: Span::Prefix,
+    }
+}
+
+fn pattern_problem(route: &RouteConfig, error: &PatternError) -> Problem {
+    let place = match error.part {
+        PatternPart::Host(index) => route.at.child("hosts").item(index),
+        PatternPart::Path => route.at.child("path"),
+    };
+    place.error(error.problem.clone(), error.remedy)
+}
+
+fn overlap_problem(overlap: &Overlap, own: usize, routes: &[&RouteConfig]) -> Problem {
+    let later = routes[overlap.second - own];
+    let first = match overlap.first.checked_sub(own) {
+        Some(index) => format!("route `{}`", routes[index].name),
+        None => "an endpoint of the gateway".to_owned(),
+    };
+    let host = if overlap.host == "*" { "any host" } else { &overlap.host };
+    later.at.child("path").warning(
+        format!("`{}` for {host} is already taken by {first}, which keeps it", later.path),
+        "give one of them another path or host",
+    )
+}
+
+/// Registered before the routes of the operator, in Goma's order; returns how many. Spec core §4.1.
+fn own_endpoints(
+    gateway: &GatewayConfig,
+    chains: &Chains<'_>,
+    builder: &mut Builder<Target>,
+    report: &mut Report,
+) -> usize {
+    let mut count = 0;
+    let monitoring = &gateway.monitoring;
+    let place = gateway.at.child("monitoring");
+    let metrics = chains.endpoint(&monitoring.middlewares.metrics, &place.child("middleware").child("metrics"), report);
+    let guards = &monitoring.middlewares.route_health_check;
+    let health = chains.endpoint(guards, &place.child("middleware").child("routeHealthCheck"), report);
+    let get = || Methods::Only(vec!["GET"]);
+    let mut add = |on: bool, path: &str, host: &str, methods: Methods, span: Span, own: Own| {
+        let hosts = if host.trim().is_empty() { Vec::new() } else { vec![host.to_owned()] };
+        let pattern = Pattern { path: path.to_owned(), hosts, priority: 0, methods, span };
+        if !on {
+            return;
+        }
+        match builder.add(pattern, Target::Own(own)) {
+            Ok(()) => count += 1,
+            Err(error) => report.add(gateway.at.error(format!("endpoint `{path}`: {}", error.problem), error.remedy)),
+        }
+    };
+    let host = &monitoring.host;
+    add(monitoring.enable_metrics, &monitoring.metrics_path, host, get(), Span::Prefix, Own::Metrics(metrics));
+    add(monitoring.enable_route_health_check, "/healthz/routes", host, get(), Span::Prefix, Own::RouteHealth(health));
+    let reload = &gateway.reload;
+    let token: Arc<str> = reload.token.as_str().trim().into();
+    let post = Methods::Only(vec!["POST"]);
+    add(reload.enabled && !token.is_empty(), &reload.path, &reload.host, post, Span::Exact, Own::Reload(token));
+    add(monitoring.enable_readiness, "/readyz", "", get(), Span::Exact, Own::Ready);
+    add(monitoring.enable_liveness, "/healthz", "", get(), Span::Exact, Own::Health);
+    count
+}
+
+fn compile_route(
+    route: &RouteConfig,
+    config: &Config,
+    chains: &Chains<'_>,
+    trust: &Trust,
+    workshop: &Workshop,
+    report: &mut Report,
+) -> Option<Route> {
+    let chain = chains.route(route, report);
+    let upstream = upstreams::upstream(route, config, &workshop.upstreams, report);
+    let rewrite = rewrite(route, report);
+    let name: Arc<str> = route.name.as_str().into();
+    let transport = &config.gateway.transport;
+    Some(Route {
+        path: route.path.clone(),
+        methods: route.methods.clone(),
+        maintenance: maintenance(route),
+        chain: chain?,
+        chain_names: chains.names(&route.middlewares),
+        rewrite,
+        upstream: upstream?,
+        forward_host: route.security.forward_host_headers,
+        unpack_gzip: !transport.disable_compression,
+        response_header_timeout: transport.response_header_timeout,
+        identity: Vec::new(),
+        address_headers: trust.headers().to_vec(),
+        metrics: (route.enabled && !route.disable_metrics).then(|| workshop.metrics.route(&route.name)),
+        name,
+    })
+}
+
+fn maintenance(route: &RouteConfig) -> Option<Reply> {
+    let maintenance = &route.maintenance;
+    let status = StatusCode::from_u16(maintenance.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    maintenance.enabled.then(|| Reply::message(status, maintenance.message.clone()))
+}
+
+fn rewrite(route: &RouteConfig, report: &mut Report) -> Option<Rewrite> {
+    let wanted = route.rewrite.as_deref()?;
+    match Rewrite::new(&route.path, wanted) {
+        Ok(rewrite) => Some(rewrite),
+        Err(why) => {
+            let remedy = "remove `rewrite`, or write the path so that it can be cut off";
+            report.add(route.at.child("rewrite").warning(format!("is not applied: {why}"), remedy));
+            None
+        }
+    }
+}
+
+impl Workshop {
+    /// A workshop that looks nothing up and checks nothing: to compile without serving.
+    pub fn detached(config: &Config, env: &Env) -> Workshop {
+        Workshop::new(config, env, None)
+    }
+
+    /// A workshop whose look-ups and health checks run on `handle`.
+    pub fn new(config: &Config, env: &Env, handle: Option<Handle>) -> Workshop {
+        let dns = &config.gateway.dns_cache;
+        // Addresses that do not parse were refused when the configuration was loaded.
+        let resolvers = dns.resolver.iter().filter_map(|text| resolver_address(text).ok()).collect();
+        let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
+        let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
+        Workshop { upstreams: Registry::new(dns, handle), metrics: Arc::new(Metrics::new()), env: env.clone() }
+    }
+}
+
+impl Snapshot {
+    /// Names of the routes in force.
+    pub fn names(&self) -> HashSet<&str> {
+        self.routes.iter().map(|route| &*route.name).collect()
+    }
+}

@@ -1,0 +1,135 @@
+//! The backends of a route, in the terms of `upstream`.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::config::{BackendTls, Config, Place, Problem, Report, Route};
+use crate::upstream::{
+    BackendSettings, ClientCertificate, HealthSettings, Match, Registry, SettingError, Settings, Tls, Transport, Upstream,
+};
+
+/// Builds the upstream of a route, or reports why not.
+pub fn upstream(route: &Route, config: &Config, registry: &Registry, report: &mut Report) -> Option<Arc<Upstream>> {
+    let tls = tls(route, config, report)?;
+    let settings = Settings {
+        name: route.name.clone(),
+        backends: backends(route, report),
+        health: route.health_check.as_ref().filter(|_| route.enabled).map(|check| HealthSettings {
+            path: check.path.clone(),
+            interval: check.interval,
+            timeout: check.timeout,
+            healthy: check.healthy_statuses.clone(),
+            rise: check.rise,
+            fall: check.fall,
+        }),
+        transport: transport(config),
+        tls,
+    };
+    match registry.upstream(&settings) {
+        Ok((upstream, warnings)) => {
+            for warning in warnings {
+                report.add(route.at.warning(warning, ""));
+            }
+            Some(upstream)
+        }
+        Err(errors) => {
+            errors.iter().for_each(|error| report.add(problem(route, error)));
+            None
+        }
+    }
+}
+
+fn problem(route: &Route, error: &SettingError) -> Problem {
+    let place = match (error.backend, route.backends.is_empty()) {
+        (Some(index), false) => route.at.child("backends").item(index).child(error.field),
+        (Some(_), true) => route.at.child("target"),
+        (None, _) if error.field.starts_with("healthCheck") => route.at.child("healthCheck").child("path"),
+        (None, _) => route.at.child("security").child("tls").child(error.field),
+    };
+    place.error(error.message.clone(), error.remedy.clone())
+}
+
+fn backends(route: &Route, report: &mut Report) -> Vec<BackendSettings> {
+    if route.backends.is_empty() {
+        let endpoint = route.target.clone().unwrap_or_default();
+        return vec![BackendSettings { endpoint, ..BackendSettings::default() }];
+    }
+    let mut settings = Vec::new();
+    for backend in &route.backends {
+        let mut matches = Vec::new();
+        for (index, rule) in backend.matches.iter().enumerate() {
+            let (parsed, warning) = Match::parse(&rule.source, &rule.name, &rule.operator, &rule.value);
+            if let Some(warning) = warning {
+                report.add(backend.at.child("match").item(index).warning(warning, "correct or remove the rule"));
+            }
+            matches.push(parsed);
+        }
+        settings.push(BackendSettings {
+            endpoint: backend.endpoint.clone(),
+            weight: backend.weight,
+            matches,
+            exclusive: backend.exclusive,
+            priority: backend.priority,
+        });
+    }
+    settings
+}
+
+fn transport(config: &Config) -> Transport {
+    let from = &config.gateway.transport;
+    let default = Transport::default();
+    Transport {
+        tls_handshake_timeout: from.tls_handshake_timeout.or(default.tls_handshake_timeout),
+        response_header_timeout: from.response_header_timeout,
+        idle_timeout: from.idle_conn_timeout,
+        http2: from.force_attempt_http2,
+        ..default
+    }
+}
+
+fn tls(route: &Route, config: &Config, report: &mut Report) -> Option<Tls> {
+    let BackendTls { insecure_skip_verify, root_cas, client_cert, client_key } = &route.security.tls;
+    let place = route.at.child("security").child("tls");
+    let mut load = |key: &str, text: &str| {
+        if text.is_empty() {
+            return Some(None);
+        }
+        let loaded = material(text);
+        if let Err(error) = &loaded {
+            report.add(unreadable(&place, key, error));
+        }
+        loaded.ok().map(Some)
+    };
+    let (roots, certificates, key) =
+        (load("rootCAs", root_cas)?, load("clientCert", client_cert)?, load("clientKey", client_key.as_str())?);
+    let client = match (certificates, key) {
+        (Some(certificates), Some(key)) => Some(ClientCertificate { certificates, key }),
+        (None, None) => None,
+        (given, _) => {
+            let (has, lacks) = if given.is_some() { ("clientCert", "clientKey") } else { ("clientKey", "clientCert") };
+            report.add(place.child(has).error(format!("`{has}` is set without `{lacks}`"), format!("set `{lacks}` as well")));
+            return None;
+        }
+    };
+    let insecure_skip_verify = *insecure_skip_verify || config.gateway.transport.insecure_skip_verify;
+    Some(Tls { insecure_skip_verify, root_cas: roots, client })
+}
+
+fn unreadable(place: &Place, key: &str, error: &std::io::Error) -> Problem {
+    place.child(key).error(format!("cannot be read: {error}"), "give a file that exists, PEM text, or PEM text in base64")
+}
+
+/// PEM text, base64 of it, or the path of a file. Spec core §6.1.
+fn material(text: &str) -> std::io::Result<Vec<u8>> {
+    const BEGIN: &[u8] = b"-----BEGIN";
+    let holds = |bytes: &[u8]| memchr::memmem::find(bytes, BEGIN).is_some();
+    if holds(text.as_bytes()) {
+        return Ok(text.as_bytes().to_vec());
+    }
+    match STANDARD.decode(text.trim()) {
+        Ok(bytes) if holds(&bytes) => Ok(bytes),
+        _ => std::fs::read(text),
+    }
+}

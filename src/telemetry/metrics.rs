@@ -1,0 +1,376 @@
+//! The metrics of the process, and the page that shows them.
+//!
+//! There is one [`Metrics`] a process and no global: whoever counts is handed what it needs. Series appear when they are
+//! first counted, survive reloads, and go when their route goes.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+
+use super::cells::Reasons;
+use super::process;
+use super::route::RouteMetrics;
+use super::table::{self, Declared};
+use crate::exchange::Reason;
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    shared: Arc<Shared>,
+    connections: IntGaugeVec,
+    reloads: IntCounterVec,
+    reloaded_at: IntGauge,
+    routes_count: IntGauge,
+    middlewares_count: IntGauge,
+}
+
+/// What came of an attempt to apply a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// A new configuration is in force.
+    Applied,
+    /// It was the one already in force.
+    Unchanged,
+    /// It was refused; the old one stays.
+    Failed,
+}
+
+impl Metrics {
+    /// Starts counting; the process's uptime counts from here.
+    #[expect(clippy::new_without_default, reason = "starts a clock; a default would hide that")]
+    pub fn new() -> Metrics {
+        let metrics = Metrics {
+            registry: Registry::new(),
+            shared: Arc::new(Shared::default()),
+            connections: table::CONNECTIONS.gauges(),
+            reloads: table::RELOADS.counters(),
+            reloaded_at: table::RELOADED_AT.gauges().with_label_values::<&str>(&[]),
+            routes_count: table::ROUTES.gauges().with_label_values::<&str>(&[]),
+            middlewares_count: table::MIDDLEWARES.gauges().with_label_values::<&str>(&[]),
+        };
+        metrics.register(Page::new(metrics.shared.clone()));
+        metrics.register(process::Process::new());
+        metrics.register(metrics.connections.clone());
+        metrics.register(metrics.reloads.clone());
+        for gauge in [&metrics.reloaded_at, &metrics.routes_count, &metrics.middlewares_count] {
+            metrics.register(gauge.clone());
+        }
+        metrics
+    }
+
+    fn register(&self, collector: impl Collector + 'static) {
+        let registered = self.registry.register(Box::new(collector));
+        registered.expect("every name is declared once, which a test in `table` checks");
+    }
+
+    /// The counters of a route: the same ones for the same name, across reloads. A look-up: once a snapshot, not a request.
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        let mut routes = self.shared.routes.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = routes.get(name) {
+            return known.clone();
+        }
+        routes.entry(name.into()).or_default().clone()
+    }
+
+    /// Drops the series of every route that is not in `live`. Requests still under way on a dropped route count to nowhere.
+    pub fn sweep<'a>(&self, live: impl IntoIterator<Item = &'a str>) {
+        let live: HashSet<&str> = live.into_iter().collect();
+        let mut routes = self.shared.routes.write().unwrap_or_else(PoisonError::into_inner);
+        routes.retain(|name, _| live.contains(&**name));
+    }
+
+    /// The gauge of open connections of an entry point; a handle to keep, not to look up per connection.
+    pub fn connections(&self, entry_point: &str) -> IntGauge {
+        self.connections.with_label_values(&[entry_point])
+    }
+
+    /// A request was refused before its route was known.
+    pub fn refused(&self, reason: Reason) {
+        self.shared.refused.add(reason);
+    }
+
+    /// Log lines were dropped; `total` since the start.
+    pub fn log_dropped(&self, total: u64) {
+        self.shared.log_dropped.store(total, Relaxed);
+    }
+
+    /// The size of the configuration in force.
+    pub fn loaded(&self, routes: usize, middlewares: usize) {
+        self.routes_count.set(i64::try_from(routes).unwrap_or(i64::MAX));
+        self.middlewares_count.set(i64::try_from(middlewares).unwrap_or(i64::MAX));
+    }
+
+    /// A configuration was applied, or not.
+    pub fn reloaded(&self, result: Reload) {
+        let word = match result {
+            Reload::Applied => "applied",
+            Reload::Unchanged => "unchanged",
+            Reload::Failed => "failed",
+        };
+        self.reloads.with_label_values(&[word]).inc();
+        if result != Reload::Failed {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.reloaded_at.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The metrics page: its content type and its text. Grows with routes × methods × statuses: with thousands of routes
+    /// this takes a while, so do it off the threads that carry requests.
+    pub fn render(&self) -> (&'static str, String) {
+        let mut page = String::new();
+        let written = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page);
+        written.expect("writing to a string; the registry leaves empty families out");
+        (CONTENT_TYPE, page)
+    }
+}
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What [`Metrics`] and the page share.
+#[derive(Default)]
+struct Shared {
+    routes: RwLock<BTreeMap<Box<str>, Arc<RouteMetrics>>>,
+    refused: Reasons,
+    log_dropped: AtomicU64,
+}
+
+/// Shows the counters that are our own cells.
+struct Page {
+    shared: Arc<Shared>,
+    started: Instant,
+    descs: Vec<Desc>,
+}
+
+impl Page {
+    fn new(shared: Arc<Shared>) -> Page {
+        let shown = [
+            &table::UPTIME,
+            &table::REQUESTS,
+            &table::STATUSES,
+            &table::DURATION,
+            &table::UPSTREAM,
+            &table::REQUEST_BYTES,
+            &table::RESPONSE_BYTES,
+            &table::INTERCEPTED,
+            &table::ENDS,
+            &table::REFUSED,
+            &table::LOG_DROPPED,
+        ];
+        Page { shared, started: Instant::now(), descs: Declared::descs(&shown) }
+    }
+}
+
+impl Collector for Page {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut samples = Samples::default();
+        for (name, route) in self.shared.routes.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            samples.route(name, route);
+        }
+        for (reason, count) in self.shared.refused.seen() {
+            samples.counter(&table::REFUSED, &[&reason], count);
+        }
+        samples.counter(&table::LOG_DROPPED, &[], self.shared.log_dropped.load(Relaxed));
+        samples.gauge(&table::UPTIME, self.started.elapsed().as_secs_f64().floor());
+        samples.families()
+    }
+}
+
+/// Samples by metric, on their way to the page.
+#[derive(Default)]
+pub(super) struct Samples(BTreeMap<&'static str, (Option<&'static Declared>, Vec<Metric>)>);
+
+impl Samples {
+    fn route(&mut self, name: &str, route: &RouteMetrics) {
+        for (method, cells) in route.seen() {
+            let labels = [method.word(), name];
+            self.counter(&table::REQUESTS, &labels, cells.requests.load(Relaxed));
+            self.counter(&table::REQUEST_BYTES, &labels, cells.request_bytes.load(Relaxed));
+            for (status, count) in cells.statuses.seen() {
+                self.counter(&table::STATUSES, &[method.word(), name, &status.to_string()], count);
+            }
+            if let Some(histogram) = cells.duration.sample() {
+                self.add(&table::DURATION, &labels, |metric| metric.set_histogram(histogram));
+                self.counter(&table::RESPONSE_BYTES, &labels, cells.response_bytes.load(Relaxed));
+            }
+        }
+        if let Some(histogram) = route.upstream.sample() {
+            self.add(&table::UPSTREAM, &[name], |metric| metric.set_histogram(histogram));
+        }
+        for (status, count) in route.intercepts() {
+            self.counter(&table::INTERCEPTED, &[name, &status.to_string()], count);
+        }
+        for (reason, count) in route.ends.seen() {
+            self.counter(&table::ENDS, &[name, &reason], count);
+        }
+    }
+
+    fn counter(&mut self, declared: &'static Declared, labels: &[&str], count: u64) {
+        self.value(declared, labels, count as f64);
+    }
+
+    fn value(&mut self, declared: &'static Declared, labels: &[&str], value: f64) {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        self.add(declared, labels, |metric| metric.set_counter(counter));
+    }
+
+    /// A gauge without labels.
+    pub fn gauge(&mut self, declared: &'static Declared, value: f64) {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        self.add(declared, &[], |metric| metric.set_gauge(gauge));
+    }
+
+    /// A counter without labels.
+    pub fn total(&mut self, declared: &'static Declared, value: f64) {
+        self.value(declared, &[], value);
+    }
+
+    fn add(&mut self, declared: &'static Declared, labels: &[&str], fill: impl FnOnce(&mut Metric)) {
+        let pairs = declared.labels.iter().zip(labels).map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        });
+        let mut metric = Metric::from_label(pairs.collect());
+        fill(&mut metric);
+        let (owner, samples) = self.0.entry(declared.name).or_default();
+        *owner = Some(declared);
+        samples.push(metric);
+    }
+
+    pub fn families(self) -> Vec<MetricFamily> {
+        let owned = self.0.into_values().filter_map(|(declared, samples)| Some((declared?, samples)));
+        owned.flat_map(|(declared, samples)| declared.families(samples)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::telemetry::route::{End, Method};
+
+    fn end(method: Method, status: u16, reason: Reason) -> End {
+        let (duration, upstream) = (Duration::from_millis(20), Some(Duration::from_millis(7)));
+        End { method, status, duration, upstream, response_bytes: 5, reason }
+    }
+
+    fn served(metrics: &Metrics, name: &str, status: u16) {
+        let route = metrics.route(name);
+        route.begin(Method::Get, Some(3));
+        route.end(&end(Method::Get, status, Reason::Ok));
+    }
+
+    /// Values of the lines that start with `prefix`, summed.
+    fn shown(page: &str, prefix: &str) -> Option<f64> {
+        let lines = page.lines().filter_map(|line| line.strip_prefix(prefix));
+        lines.map(|rest| rest.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).reduce(|a, b| a + b)
+    }
+
+    #[test]
+    fn a_request_is_counted_under_both_names() {
+        let metrics = Metrics::new();
+        for status in [200, 200, 404] {
+            served(&metrics, "r", status);
+        }
+        let (content_type, page) = metrics.render();
+        assert!(content_type.starts_with("text/plain; version=0.0.4"));
+        for (line, what) in [
+            ("gateway_requests_total{method=\"GET\",name=\"r\"} 3", "requests"),
+            ("http_requests_total{method=\"GET\",name=\"r\"} 3", "deprecated name"),
+            ("gateway_response_status_total{method=\"GET\",name=\"r\",status=\"200\"} 2", "status"),
+            ("http_response_status_total{method=\"GET\",name=\"r\",status=\"404\"} 1", "deprecated name"),
+            ("gateway_request_duration_seconds_bucket{method=\"GET\",name=\"r\",le=\"0.01\"} 0", "below"),
+            ("gateway_request_duration_seconds_bucket{method=\"GET\",name=\"r\",le=\"0.025\"} 3", "above"),
+            ("http_request_duration_seconds_count{method=\"GET\",name=\"r\"} 3", "deprecated name"),
+            ("gateway_upstream_duration_seconds_bucket{name=\"r\",le=\"0.01\"} 3", "the upstream only"),
+            ("gateway_request_bytes_total{method=\"GET\",name=\"r\"} 9", "bytes in"),
+            ("gateway_response_bytes_total{method=\"GET\",name=\"r\"} 15", "bytes out"),
+            ("goma_edge_request_ends_total{name=\"r\",reason=\"ok\"} 3", "reasons"),
+            ("# TYPE gateway_request_duration_seconds histogram", "type"),
+        ] {
+            assert!(page.lines().any(|l| l == line), "{what}: {line} is not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn a_route_has_no_series_before_its_first_request() {
+        let metrics = Metrics::new();
+        let route = metrics.route("idle");
+        assert!(!metrics.render().1.contains("idle"));
+        route.begin(Method::Post, None);
+        let page = metrics.render().1;
+        assert_eq!(shown(&page, "gateway_request_bytes_total{method=\"POST\",name=\"idle\"}"), Some(0.0));
+        assert_eq!(shown(&page, "gateway_request_duration_seconds"), None, "it has not ended yet");
+    }
+
+    #[test]
+    fn counters_survive_a_reload_and_go_with_their_route() {
+        let metrics = Metrics::new();
+        served(&metrics, "stays", 200);
+        served(&metrics, "goes", 200);
+        let held = metrics.route("goes");
+        metrics.sweep(["stays", "new"]);
+        served(&metrics, "stays", 200);
+        held.end(&end(Method::Get, 200, Reason::Ok));
+        let page = metrics.render().1;
+        assert_eq!(shown(&page, "gateway_requests_total{method=\"GET\",name=\"stays\"}"), Some(2.0));
+        assert!(!page.contains("goes"));
+    }
+
+    #[test]
+    fn what_is_not_counted_by_route_is_shown_too() {
+        let metrics = Metrics::new();
+        metrics.connections("web").add(2);
+        metrics.connections("web").dec();
+        metrics.refused(Reason::BadRequest);
+        metrics.loaded(7, 3);
+        metrics.reloaded(Reload::Failed);
+        let before = metrics.render().1;
+        metrics.reloaded(Reload::Applied);
+        metrics.log_dropped(4);
+        metrics.route("r").intercepted(500);
+        let page = metrics.render().1;
+        for (name, value) in [
+            ("goma_edge_connections{entry_point=\"web\"}", 1.0),
+            ("goma_edge_refused_requests_total{reason=\"bad_request\"}", 1.0),
+            ("gateway_routes_count ", 7.0),
+            ("gateway_middlewares_count ", 3.0),
+            ("goma_edge_reloads_total{result=\"failed\"}", 1.0),
+            ("goma_edge_reloads_total{result=\"applied\"}", 1.0),
+            ("goma_edge_log_lines_dropped_total ", 4.0),
+            ("gateway_total_errors_intercepted{name=\"r\",status=\"500\"}", 1.0),
+            ("gateway_uptime_seconds ", 0.0),
+        ] {
+            assert_eq!(shown(&page, name), Some(value), "{name} in\n{page}");
+        }
+        let at = "goma_edge_config_last_reload_success_timestamp_seconds ";
+        assert_eq!(shown(&before, at), Some(0.0), "a failure is no success");
+        assert!(shown(&page, at).unwrap() > 1.7e9);
+    }
+
+    #[test]
+    fn every_family_on_the_page_is_declared() {
+        let metrics = Metrics::new();
+        metrics.connections("web").inc();
+        served(&metrics, "a \"quoted\" name", 200);
+        let page = metrics.render().1;
+        for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let name = line.split(' ').next().unwrap();
+            assert!(table::ALL.iter().any(|m| m.name == name || m.twin == Some(name)), "{name}");
+        }
+        assert!(page.contains(r#"name="a \"quoted\" name""#));
+    }
+}

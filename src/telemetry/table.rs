@@ -1,0 +1,176 @@
+//! Every metric, declared once: name, kind, labels and meaning.
+//!
+//! The names and labels of `gateway_*` and `http_*` are Goma's (core reference §7.3); `goma_edge_*` are ours. A metric
+//! whose twin is named is counted once and shown under both names: the `http_*` names are deprecated.
+
+use std::collections::HashMap;
+
+use prometheus::core::Desc;
+use prometheus::proto::{Metric, MetricFamily, MetricType};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts};
+
+/// One metric as operators see it.
+#[derive(Debug)]
+pub struct Declared {
+    /// Name on the metrics page.
+    pub name: &'static str,
+    /// Deprecated second name for the same figures.
+    pub twin: Option<&'static str>,
+    /// What Prometheus calls its type.
+    pub kind: Kind,
+    /// Label names, sorted.
+    pub labels: &'static [&'static str],
+    /// One sentence for the page.
+    pub help: &'static str,
+}
+
+/// What Prometheus calls the type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by bucket, with sum and count. Seconds; the buckets are [`BUCKETS`].
+    Histogram,
+}
+
+/// Upper bounds of every histogram, in seconds.
+pub const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+macro_rules! declare {
+    ($($id:ident = $kind:ident $name:literal $(also $twin:literal)? [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $id: Declared = Declared {
+                name: $name,
+                twin: declare!(@twin $($twin)?),
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+        /// Every metric there is.
+        pub const ALL: &[&Declared] = &[$(&$id),*];
+    };
+    (@twin) => { None };
+    (@twin $twin:literal) => { Some($twin) };
+}
+
+declare! {
+    UPTIME = Gauge "gateway_uptime_seconds" [] "Seconds since the process started.";
+    ROUTES = Gauge "gateway_routes_count" [] "Routes in the configuration, disabled ones included.";
+    MIDDLEWARES = Gauge "gateway_middlewares_count" [] "Middleware definitions in the configuration.";
+
+    REQUESTS = Counter "gateway_requests_total" also "http_requests_total" ["method", "name"]
+        "Requests that reached a route.";
+    STATUSES = Counter "gateway_response_status_total" also "http_response_status_total" ["method", "name", "status"]
+        "Responses by status.";
+    DURATION = Histogram "gateway_request_duration_seconds" also "http_request_duration_seconds" ["method", "name"]
+        "Time from the request head to the end of the response.";
+    UPSTREAM = Histogram "gateway_upstream_duration_seconds" ["name"]
+        "Time spent in the upstream alone.";
+    REQUEST_BYTES = Counter "gateway_request_bytes_total" ["method", "name"]
+        "Bytes of request bodies as announced by Content-Length, 0 where unknown.";
+    RESPONSE_BYTES = Counter "gateway_response_bytes_total" ["method", "name"]
+        "Bytes of response bodies sent to clients.";
+    INTERCEPTED = Counter "gateway_total_errors_intercepted" ["name", "status"]
+        "Responses whose body an error interceptor replaced.";
+    ENDS = Counter "goma_edge_request_ends_total" ["name", "reason"]
+        "Requests of a route by the reason for which they ended.";
+
+    REFUSED = Counter "goma_edge_refused_requests_total" ["reason"]
+        "Requests refused before a route was known.";
+    CONNECTIONS = Gauge "goma_edge_connections" ["entry_point"]
+        "Connections from clients that are open now.";
+    RELOADS = Counter "goma_edge_reloads_total" ["result"]
+        "Attempts to apply a configuration: applied, unchanged or failed.";
+    RELOADED_AT = Gauge "goma_edge_config_last_reload_success_timestamp_seconds" []
+        "Unix time at which the configuration in force was confirmed.";
+    LOG_DROPPED = Counter "goma_edge_log_lines_dropped_total" []
+        "Log lines given up because they could not be written fast enough.";
+
+    CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time of the process.";
+    OPEN_FDS = Gauge "process_open_fds" [] "Open file descriptors.";
+    MAX_FDS = Gauge "process_max_fds" [] "Limit of open file descriptors.";
+    RESIDENT = Gauge "process_resident_memory_bytes" [] "Resident memory.";
+    VIRTUAL = Gauge "process_virtual_memory_bytes" [] "Virtual memory.";
+    STARTED = Gauge "process_start_time_seconds" [] "Unix time at which the process started.";
+    THREADS = Gauge "process_threads" [] "Threads of the process.";
+}
+
+impl Declared {
+    /// The families to show: this metric, and the same figures under the deprecated name.
+    pub(super) fn families(&self, samples: Vec<Metric>) -> impl Iterator<Item = MetricFamily> {
+        let twin = self.twin.map(|name| self.family(name, samples.clone()));
+        [Some(self.family(self.name, samples)), twin].into_iter().flatten()
+    }
+
+    /// What the registry must know of a collector that makes its own families.
+    pub(super) fn descs(metrics: &[&Declared]) -> Vec<Desc> {
+        let names = metrics.iter().flat_map(|m| [Some(m.name), m.twin].map(|name| Some((m, name?))));
+        let desc = |(metric, name): (&&Declared, &str)| {
+            let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(name.to_owned(), metric.help.to_owned(), labels, HashMap::new())
+                .expect("the test below builds every declared metric")
+        };
+        names.flatten().map(desc).collect()
+    }
+
+    fn family(&self, name: &str, samples: Vec<Metric>) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(self.help.to_owned());
+        family.set_field_type(match self.kind {
+            Kind::Counter => MetricType::COUNTER,
+            Kind::Gauge => MetricType::GAUGE,
+            Kind::Histogram => MetricType::HISTOGRAM,
+        });
+        family.set_metric(samples);
+        family
+    }
+
+    /// A family of counters of the `prometheus` crate, for what is not counted on every request.
+    pub(super) fn counters(&self) -> IntCounterVec {
+        IntCounterVec::new(Opts::new(self.name, self.help), self.labels)
+            .expect("the test below builds every declared metric")
+    }
+
+    /// A family of gauges of the `prometheus` crate.
+    pub(super) fn gauges(&self) -> IntGaugeVec {
+        IntGaugeVec::new(Opts::new(self.name, self.help), self.labels)
+            .expect("the test below builds every declared metric")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_declared_metric_is_valid_and_unique() {
+        assert_eq!(Declared::descs(ALL).len(), ALL.len() + 3);
+        let mut names = std::collections::HashSet::new();
+        for metric in ALL {
+            let _ = (metric.counters(), metric.gauges());
+            assert!(metric.labels.is_sorted(), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+            for name in [Some(metric.name), metric.twin].into_iter().flatten() {
+                assert!(names.insert(name), "{name} is declared twice");
+            }
+        }
+    }
+
+    #[test]
+    fn the_deprecated_names_show_the_same_figures() {
+        let twins: Vec<_> = ALL.iter().filter_map(|m| Some((m.name, m.twin?))).collect();
+        assert_eq!(
+            twins,
+            [
+                ("gateway_requests_total", "http_requests_total"),
+                ("gateway_response_status_total", "http_response_status_total"),
+                ("gateway_request_duration_seconds", "http_request_duration_seconds"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! One backend of a route.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
+
+use super::endpoint::{Endpoint, Scheme};
+use super::health::Check;
+use super::matching::{Facts, Match};
+use super::names::Unresolved;
+use super::origin::Origin;
+use super::peer::{PeerKind, PeerTemplate};
+
+/// One backend of a route: an origin, and what the route says about it.
+pub struct Backend {
+    pub(super) name: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) origin: Arc<Origin>,
+    pub(super) template: Arc<PeerTemplate>,
+    pub(super) connect_timeout: Duration,
+    pub(super) check: Option<Arc<Check>>,
+    pub(super) rules: Vec<Match>,
+    pub(super) weight: u32,
+    pub(super) exclusive: bool,
+    pub(super) priority: i64,
+}
+
+/// How a connection attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is a connection.
+    Connected,
+    /// There is none.
+    ConnectFailed,
+}
+
+impl Backend {
+    /// The endpoint as configured, without credentials: for logs and explanations.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How to talk to it.
+    pub fn scheme(&self) -> Scheme {
+        self.endpoint.scheme
+    }
+
+    /// Whether it is spoken to in HTTP/2 without TLS.
+    pub fn is_h2c(&self) -> bool {
+        self.scheme() == Scheme::H2c
+    }
+
+    /// `host[:port]` as written in the endpoint: the `Host` field when the client's is not forwarded.
+    pub fn authority(&self) -> &str {
+        &self.endpoint.authority
+    }
+
+    /// Goes before the path of every request: empty, or starts with `/`. As written, encoded.
+    pub fn base_path(&self) -> &str {
+        &self.endpoint.path
+    }
+
+    /// Goes before the query of every request. As written, without the question mark.
+    pub fn base_query(&self) -> Option<&str> {
+        self.endpoint.query.as_deref()
+    }
+
+    /// Share of the requests, as configured.
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// Requests at this origin now, of all routes.
+    pub fn in_flight(&self) -> usize {
+        self.origin.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Connections to this origin that could not be made so far, by all routes.
+    pub fn connect_failures(&self) -> u64 {
+        self.origin.connect_failures.load(Ordering::Relaxed)
+    }
+
+    /// What health checks say: the route's own, or any of this origin when the route has none.
+    ///
+    /// A backend that was not checked yet is up.
+    pub fn is_up(&self) -> bool {
+        match &self.check {
+            Some(check) => !check.is_down(),
+            None => self.origin.failed_checks.load(Ordering::Acquire) == 0,
+        }
+    }
+
+    /// The result of the route's own check; `None` without a check or before its first result.
+    pub fn health(&self) -> Option<Result<(), String>> {
+        self.check.as_ref()?.result()
+    }
+
+    /// Pingora's peer at the next address.
+    ///
+    /// Waits only for the first look-up of a name, no longer than the connect time-out.
+    ///
+    /// # Errors
+    /// [`Unresolved`] when the name has no address.
+    pub async fn peer(&self, kind: PeerKind) -> Result<Box<HttpPeer>, Unresolved> {
+        let address = self.origin.address(self.connect_timeout).await?;
+        Ok(self.template.at(address, kind))
+    }
+
+    /// Tells how the attempt at `peer` ended; an address that failed is passed over for a while.
+    pub fn report(&self, peer: &HttpPeer, outcome: Outcome) {
+        let Some(ip) = peer.address().as_inet().map(SocketAddr::ip) else {
+            return;
+        };
+        match outcome {
+            Outcome::Connected => self.origin.welcome(ip),
+            Outcome::ConnectFailed => self.origin.avoid(ip),
+        }
+    }
+
+    /// Whether it takes only requests for which its rules hold.
+    pub(super) fn is_canary(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    pub(super) fn allows(&self, facts: &dyn Facts) -> bool {
+        self.rules.iter().all(|rule| rule.holds(facts))
+    }
+}

@@ -1,0 +1,48 @@
+//! Backends: which one takes a request, whether it is alive, where it is, how to connect to it.
+//!
+//! [`Registry`] lives as long as the process. A configuration is compiled into one [`Upstream`] a route; what
+//! costs time or holds state (connections, addresses, health, counters) is shared by identity and so survives a
+//! reload. A request asks [`Upstream::pick`] for a backend and [`Backend::peer`] for Pingora's description of the
+//! connection; [`retry::decide`] says what happens when that failed.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `settings` | what the configuration says, as plain data |
+//! | `endpoint` | the text of an endpoint, parsed once |
+//! | `matching` | canary rules and the facts of a request that they look at |
+//! | `registry` | what is shared, by identity |
+//! | `origin` | one address with its TLS identity: counters and the choice of an address |
+//! | `backend` | one entry of a route's list: origin, base path, weight, rules |
+//! | `balance` | the choice of a backend |
+//! | `health`, `probe` | the state of a check, and its HTTP request |
+//! | `names`, `lookup` | names to addresses, kept fresh in the background |
+//! | `peer`, `dial`, `tls` | Pingora's peer, its TCP connection, its certificates |
+//! | `deadline` | the limit on the wait for a response header |
+//! | `retry` | another attempt, or not |
+
+mod backend;
+mod balance;
+pub mod deadline;
+mod dial;
+mod endpoint;
+mod health;
+mod lookup;
+mod matching;
+mod names;
+mod origin;
+mod peer;
+mod probe;
+mod registry;
+pub mod retry;
+mod settings;
+mod tls;
+
+pub use backend::{Backend, Outcome};
+pub use balance::{NoBackend, Pick, Tried, Upstream};
+pub use endpoint::Scheme;
+pub use lookup::{DnsSettings, resolver_address};
+pub use matching::{Facts, Match};
+pub use names::Unresolved;
+pub use peer::PeerKind;
+pub use registry::Registry;
+pub use settings::{BackendSettings, ClientCertificate, HealthSettings, SettingError, Settings, Tls, Transport};

@@ -1,0 +1,100 @@
+//! Configurations as operators write them: the good ones load, the bad ones say what is wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::world::*;
+
+#[tokio::test]
+async fn good_configurations_load() {
+    let files = files("tests/conf/good");
+    assert!(files.len() >= 10, "at least ten realistic ones");
+    for file in files {
+        let (output, name) = check(&file).await;
+        assert!(output.succeeded(), "{name}: {}", output.all());
+    }
+}
+
+#[tokio::test]
+async fn the_default_and_the_examples_load() {
+    for file in files("conf").into_iter().chain(files("conf/examples")) {
+        let (output, name) = check(&file).await;
+        assert!(output.succeeded(), "{name}: {}", output.all());
+    }
+}
+
+#[tokio::test]
+async fn configurations_of_later_features_lack_nothing_but_the_features() {
+    for file in files("tests/conf/later") {
+        let (output, name) = check(&file).await;
+        assert_eq!(output.code, Some(1), "{name}: {}", output.all());
+        let errors = errors(&output);
+        assert!(!errors.is_empty(), "{name}: {}", output.all());
+        for error in errors {
+            assert!(error.contains("not supported yet"), "{name}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_configurations_fail_with_the_message_beside_them() {
+    let files = files("tests/conf/bad");
+    assert!(files.len() >= 30, "at least thirty wrong ones");
+    let mut wrong = Vec::new();
+    for file in files {
+        let (output, name) = check(&file).await;
+        let expected =
+            fs::read_to_string(file.with_extension("txt")).unwrap_or_else(|_| "no .txt beside it".to_owned());
+        let found = problems(&output);
+        if output.code != Some(1) || found.trim() != expected.trim() {
+            wrong.push(format!("{name} (exit code {:?}):\n{found}expected:\n{expected}", output.code));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn what_check_refuses_the_server_refuses_too() {
+    for file in files("tests/conf/bad").into_iter().step_by(5) {
+        let text = fs::read_to_string(&file).expect("a readable file");
+        let end = Gateway::builder().config(&text).start_fails().await;
+        assert_eq!(end.code, Some(1), "{}: {}", file.display(), end.all());
+    }
+}
+
+#[tokio::test]
+async fn good_configurations_serve() {
+    for file in files("tests/conf/good") {
+        let text = fs::read_to_string(&file).expect("a readable file");
+        // Its own extra files and certificates are not here; what is in the file itself has to run.
+        let gateway = Gateway::builder().config(&text).env("GOMA_ENABLE_LIVENESS", "true").await;
+        assert!(gateway.accepts().await, "{}", file.display());
+    }
+}
+
+/// Runs `config check` in the file's folder, so that messages name the bare file.
+async fn check(file: &Path) -> (Output, String) {
+    let folder = file.parent().expect("a file is in a folder");
+    let name = file.file_name().expect("a file has a name").to_string_lossy().into_owned();
+    (goma_in(folder, &[], &["config", "check", "-c", &name]).await, name)
+}
+
+/// The lines about problems, without the summary.
+fn problems(output: &Output) -> String {
+    let text = output.all();
+    let problems = text.lines().filter(|line| line.starts_with("error: ") || line.starts_with("warning: "));
+    problems.map(|line| format!("{line}\n")).collect()
+}
+
+fn errors(output: &Output) -> Vec<String> {
+    problems(output).lines().filter(|line| line.starts_with("error: ")).map(str::to_owned).collect()
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yml"));
+    files.sort();
+    files
+}

@@ -1,0 +1,112 @@
+//! WebSockets pass, however the token is spelled, and end when either side says so.
+
+use std::time::Duration;
+
+use crate::world::*;
+
+const ROUTE: &str = "- {name: chat, path: /, target: ORIGIN}";
+
+async fn chat() -> (Origin, Gateway) {
+    let origin = Origin::start().await;
+    origin.on("/ws", Answer::websocket());
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    (origin, gateway)
+}
+
+#[tokio::test]
+async fn the_upgrade_token_may_be_spelled_in_any_case() {
+    let (origin, gateway) = chat().await;
+    for token in ["websocket", "WebSocket", "WEBSOCKET"] {
+        let mut socket = WebSocket::open(gateway.get("/ws"), token).await.expect("an open WebSocket");
+        socket.echoes(token).await;
+        assert_eq!(socket.reply.header("Upgrade").map(str::to_lowercase).as_deref(), Some("websocket"));
+        let seen = origin.last();
+        assert!(seen.headers.lists("Connection", "upgrade") && seen.headers.lists("Upgrade", "websocket"));
+        assert_eq!(seen.header("X-Real-IP"), Some("127.0.0.1"));
+    }
+}
+
+#[tokio::test]
+async fn upgrades_in_a_row_all_talk() {
+    let (_origin, gateway) = chat().await;
+    for round in 0..64 {
+        let mut socket = gateway.websocket("/ws").await;
+        socket.echoes(&format!("round {round}")).await;
+    }
+}
+
+#[tokio::test]
+async fn either_side_may_close() {
+    let (_origin, gateway) = chat().await;
+    let mut socket = gateway.websocket("/ws").await;
+    socket.close(1000).await;
+    assert_eq!((socket.hear().await, socket.hear().await), (Frame::Close(1000), Frame::End));
+
+    let mut socket = gateway.websocket("/ws").await;
+    socket.say("bye").await;
+    assert_eq!(socket.hear().await, Frame::Close(4000));
+    socket.close(4000).await;
+    assert_eq!(socket.hear().await, Frame::Close(4000));
+    assert_eq!(socket.hear().await, Frame::End);
+}
+
+#[tokio::test]
+async fn control_frames_and_long_messages_pass_as_they_are() {
+    let (_origin, gateway) = chat().await;
+    let mut socket = gateway.websocket("/ws").await;
+    socket.ping("are you there").await;
+    assert_eq!(socket.hear().await, Frame::Pong(b"are you there".to_vec()));
+    socket.echoes(&"x".repeat(60_000)).await;
+}
+
+#[tokio::test]
+async fn a_quiet_websocket_outlives_every_request_timeout() {
+    let origin = Origin::start().await;
+    origin.on("/ws", Answer::websocket());
+    let timeouts = "timeouts: {read: 1, write: 1, idle: 1}
+networking: {transport: {responseHeaderTimeout: 1}}
+limits: {headerTimeout: 1s}";
+    let gateway = Gateway::before(&origin).gateway(timeouts).routes(ROUTE).await;
+    let mut socket = gateway.websocket("/ws").await;
+    socket.echoes("before").await;
+    // The passing of time is what this is about.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    socket.echoes("after").await;
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_is_an_ordinary_answer() {
+    let origin = Origin::start().await;
+    origin.always(Answer::status(401).body("who are you").header("X-Why", "no token"));
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let reply = WebSocket::open(gateway.get("/ws"), "websocket").await.expect_err("no WebSocket");
+    assert_eq!((reply.status, reply.text().as_str(), reply.header("X-Why")), (401, "who are you", Some("no token")));
+}
+
+#[tokio::test]
+async fn a_websocket_is_counted_and_logged_like_any_request() {
+    let origin = Origin::start().await;
+    origin.on("/ws", Answer::websocket());
+    let gateway = Gateway::before(&origin).env("GOMA_LOG_LEVEL", "info").routes(ROUTE).await;
+    let mut socket = gateway.websocket("/ws").await;
+    socket.echoes("hello").await;
+    assert!(socket.reply.headers.has("X-Goma-Request-ID"));
+    socket.close(1000).await;
+    assert_eq!(socket.hear().await, Frame::Close(1000));
+    drop(socket);
+    gateway.counts(r#"gateway_response_status_total{method="GET",name="chat",status="101"} 1"#).await;
+    assert!(gateway.logs("Proxied request").await.contains("status=101"));
+}
+
+#[tokio::test]
+async fn middlewares_guard_upgrades() {
+    let origin = Origin::start().await;
+    origin.on("/ws", Answer::websocket());
+    let gateway = Gateway::before(&origin)
+        .routes("- {name: chat, path: /, target: ORIGIN, middlewares: [closed]}")
+        .middlewares("- {name: closed, type: access, paths: [/ws]}")
+        .await;
+    let reply = WebSocket::open(gateway.get("/ws"), "websocket").await.expect_err("no WebSocket");
+    assert_eq!(reply.status, 403);
+    assert!(origin.saw_nothing());
+}

@@ -1,0 +1,82 @@
+//! The world that the stories play in: a scripted origin, the real `goma` binary, and clients.
+//!
+//! ```ignore
+//! let origin = Origin::start().await;
+//! let gateway = Gateway::before(&origin).routes("- {name: api, path: /api, rewrite: /, target: ORIGIN}").await;
+//! let reply = gateway.get("/api/users/1?x=1").await;
+//! assert_eq!(reply.status, 200);
+//! assert_eq!(origin.last().target, "/users/1?x=1");
+//! ```
+//!
+//! Everything is on loopback, every test has its own gateway process, ports are found when needed, and every
+//! wait has an end: [`eventually`] waits for a condition, a read waits [`PATIENCE`] at most.
+
+#![allow(dead_code, unused_imports, reason = "it has more to offer than the stories of one day use")]
+
+mod answer;
+mod builder;
+mod cli;
+mod client;
+mod echo;
+mod events;
+mod gateway;
+mod http2;
+mod load;
+mod origin;
+mod origin2;
+mod place;
+mod websocket;
+mod wire;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub use answer::{Answer, Piece};
+pub use builder::{Builder, document};
+pub use cli::{Output, goma, goma_in};
+pub use client::{Connection, Reply, Request};
+pub use events::Events;
+pub use gateway::{Applied, Gateway, Reloads};
+pub use http2::{Call, Http2, next};
+pub use load::{Load, Tally};
+pub use origin::{Origin, Seen};
+pub use origin2::Origin2;
+pub use place::{free_port, listen};
+pub use websocket::{Frame, WebSocket};
+pub use wire::{Headers, Left, Pattern};
+
+/// The longest that anything here waits for a byte, an exit or a condition.
+///
+/// A test never needs it: it only turns a hang into a failure.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until a number stands still, and returns it: for what only ends by being held back.
+pub async fn settled(mut number: impl FnMut() -> u64) -> u64 {
+    let (mut last, mut since) = (number(), Instant::now());
+    while since.elapsed() < Duration::from_millis(400) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let now = number();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    last
+}
+
+/// Waits until the condition holds and returns what it found.
+///
+/// # Panics
+/// When it does not hold within [`PATIENCE`].
+pub async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
