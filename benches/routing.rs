@@ -2,6 +2,9 @@
 //!
 //! `cargo bench --bench routing`
 
+// The macro of criterion makes public functions without a doc.
+#![allow(missing_docs)]
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};

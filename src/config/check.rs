@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::document::Config;
 use super::endpoint::{check_url, listen_address};
 use super::gateway::Gateway;
-use super::load::Config;
 use super::monitoring::{Level, VISITOR_TTL, VISITOR_TTL_LEAST};
 use super::nearest::nearest;
 use super::place::Place;
@@ -44,17 +44,12 @@ fn gateway(gateway: &Gateway, report: &mut Report) {
     let log = at.child("log");
     word(report, &log.child("level"), &["trace", "debug", "info", "warn", "error", "off"], "info is used");
     word(report, &log.child("format"), &["text", "json"], "text is used");
-    if gateway.reload.enabled && gateway.reload.token.is_empty() {
-        let remedy = "set gateway.reload.token or GOMA_RELOAD_TOKEN";
-        report.add(at.child("reload").child("token").warning("is empty, so the reload endpoint stays off", remedy));
-    }
+    reload(gateway, report);
     if gateway.proxy.enabled && gateway.proxy.trusted.is_empty() {
         let message = "is empty: the nearest hop is trusted, whoever it is";
         report.add(at.child("proxy").child("trustedProxies").warning(message, "list the addresses of your proxies"));
     }
-    for (name, path) in [("metricsPath", &gateway.monitoring.metrics_path)] {
-        absolute(report, &at.child("monitoring").child(name), path);
-    }
+    absolute(report, &at.child("monitoring").child("metricsPath"), &gateway.monitoring.metrics_path);
     absolute(report, &at.child("reload").child("path"), &gateway.reload.path);
     let shutdown = at.child("shutdown");
     if gateway.shutdown.grace.is_zero() {
@@ -69,6 +64,21 @@ fn gateway(gateway: &Gateway, report: &mut Report) {
             let place = at.child("limits").child(name);
             report.add(place.error("is 0, which would refuse every request", "remove it for the default"));
         }
+    }
+}
+
+fn reload(gateway: &Gateway, report: &mut Report) {
+    let (reload, at) = (&gateway.reload, gateway.at.child("reload").child("token"));
+    let token = reload.token.as_str();
+    if reload.enabled && token.is_empty() {
+        let remedy = "set gateway.reload.token or GOMA_RELOAD_TOKEN";
+        report.add(at.warning("is empty, so the reload endpoint stays off", remedy));
+    }
+    // A variable that is not set leaves its name, which anyone can guess.
+    if let Some(name) = token.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+        report.add(
+            at.warning(format!("is the text ${{{name}}} itself: there is no such variable"), format!("set {name}")),
+        );
     }
 }
 
@@ -93,14 +103,14 @@ fn middleware_names(config: &Config, report: &mut Report) -> HashMap<String, Pla
     for middleware in &config.middlewares {
         let name = &middleware.name;
         if name.is_empty() {
-            missing(report, &middleware.at.child("name"), "is missing", "give the middleware a name");
+            news(report, &middleware.at.child("name"), "is missing", "give the middleware a name");
             continue;
         }
         if name.contains(char::is_whitespace) {
             report.add(middleware.at.child("name").warning("holds white space", "write the name without"));
         }
         if middleware.kind.is_empty() {
-            missing(report, &middleware.at.child("type"), "is missing", "name the kind of middleware");
+            news(report, &middleware.at.child("type"), "is missing", "name the kind of middleware");
         }
         unique(report, &mut names, name, &middleware.at, "middleware");
     }
@@ -110,7 +120,7 @@ fn middleware_names(config: &Config, report: &mut Report) -> HashMap<String, Pla
 fn default_middlewares(config: &Config, names: &HashMap<String, Place>, report: &mut Report) {
     let at = config.gateway.at.child("defaults").child("middlewares");
     for (index, name) in config.gateway.defaults.middlewares.iter().enumerate() {
-        if !names.contains_key(name) {
+        if !names.contains_key(name) && !has_error(report, &at.item(index)) {
             let known: Vec<&str> = names.keys().map(String::as_str).collect();
             let remedy = match nearest(name, &known) {
                 Some((near, _)) => format!("did you mean \"{near}\"?"),
@@ -157,12 +167,12 @@ fn routes(config: &Config, report: &mut Report) {
     let mut names = HashMap::new();
     for route in &config.routes {
         if route.name.is_empty() {
-            missing(report, &route.at.child("name"), "is missing", "give the route a name");
+            news(report, &route.at.child("name"), "is missing", "give the route a name");
         } else {
             unique(report, &mut names, &route.name, &route.at, "route");
         }
         if route.path.is_empty() {
-            missing(report, &route.at.child("path"), "is missing", "write / for every path");
+            news(report, &route.at.child("path"), "is missing", "write / for every path");
         }
         upstream(route, report);
         if let Some(check) = &route.health_check {
@@ -179,7 +189,7 @@ fn upstream(route: &Route, report: &mut Report) {
     let (target, backends) = (route.at.child("target"), route.at.child("backends"));
     if route.target.is_none() && route.backends.is_empty() {
         if !has_error(report, &backends) {
-            missing(report, &target, "there is neither a target nor a backend", "write target: URL");
+            news(report, &target, "there is neither a target nor a backend", "write target: URL");
         }
         return;
     }
@@ -239,16 +249,19 @@ fn health_check(check: &HealthCheck, at: &Place, report: &mut Report) {
 
 fn status(report: &mut Report, code: u16, at: impl FnOnce() -> Place) {
     if !(100..=599).contains(&code) {
-        report.add(at().error(format!("{code} is not an HTTP status"), "write a number from 100 to 599"));
+        news(report, &at(), &format!("{code} is not an HTTP status"), "write a number from 100 to 599");
     }
 }
 
 fn methods(route: &Route, report: &mut Report) {
     for (index, method) in route.methods.iter().enumerate() {
         if method.is_empty() || method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let at = route.at.child("methods").item(index);
+            if has_error(report, &at) {
+                continue;
+            }
             let message = format!("\"{method}\" matches no request: methods are compared with their case");
-            let remedy = format!("write {}", method.to_ascii_uppercase());
-            report.add(route.at.child("methods").item(index).warning(message, remedy));
+            report.add(at.warning(message, format!("write {}", method.to_ascii_uppercase())));
         }
     }
 }
@@ -268,8 +281,8 @@ fn error(report: &mut Report, at: &Place, sentence: &str) {
     report.add(at.error(message, remedy));
 }
 
-/// An error about something that is not there, unless it is there and wrong, which has been said.
-fn missing(report: &mut Report, at: &Place, message: &str, remedy: &str) {
+/// An error, unless the value there was already found wrong: what follows from that is no news.
+fn news(report: &mut Report, at: &Place, message: &str, remedy: &str) {
     if !has_error(report, at) {
         report.add(at.error(message, remedy));
     }

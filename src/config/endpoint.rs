@@ -17,7 +17,9 @@ pub fn check_url(url: &str) -> Result<(), String> {
         return Err("ends with \"/\"; remove the trailing slash".to_owned());
     }
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(format!("has no scheme; write http://{url} or https://{url}"));
+        // What stands before an @ may be a password.
+        let shown = if url.contains('@') { "…" } else { url };
+        return Err(format!("has no scheme; write http://{shown} or https://{shown}"));
     };
     if !SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
         return Err(format!("has the scheme \"{scheme}\"; write one of {}", SCHEMES.join(", ")));
@@ -118,6 +120,7 @@ mod tests {
             ("", Some("is empty; write a URL like http://backend:8080")),
             ("http://backend/", Some("ends with \"/\"; remove the trailing slash")),
             ("backend:8080", Some("has no scheme; write http://backend:8080 or https://backend:8080")),
+            ("ann:secret@backend:80", Some("has no scheme; write http://… or https://…")),
             ("ftp://backend", Some("has the scheme \"ftp\"; write one of http, https, h2c")),
             ("http://?x", Some("has no host; write a URL like http://backend:8080")),
             ("http://:8080", Some("has no host; write a URL like http://backend:8080")),

@@ -218,10 +218,11 @@ mod tests {
             ("the log level", &[("GOMA_LOG_LEVEL", "info")], |g| g.log.level == Level::Info),
             ("the log file fills a gap only", &[("GOMA_LOG_FILE", "/env")], |g| g.log.file_path == "/file"),
             ("the log format", &[("GOMA_LOG_FORMAT", "json")], |g| g.log.format == Format::Json),
-            ("a file provider", &[("GOMA_FILE_PROVIDER_ENABLED", "true"), ("GOMA_FILE_PROVIDER_DIRECTORY", "/d")], |g| {
-                g.providers.file
-                    == Some(FileProvider { enabled: true, directory: "/d".to_owned(), watch: true })
-            }),
+            (
+                "a file provider",
+                &[("GOMA_FILE_PROVIDER_ENABLED", "true"), ("GOMA_FILE_PROVIDER_DIRECTORY", "/d")],
+                |g| g.providers.file == Some(FileProvider { enabled: true, directory: "/d".to_owned(), watch: true }),
+            ),
             ("no file provider without a folder", &[("GOMA_FILE_PROVIDER_ENABLED", "true")], |g| {
                 g.providers.file.is_none()
             }),
@@ -243,10 +244,26 @@ mod tests {
     #[test]
     fn a_variable_that_cannot_be_read_leaves_the_file_alone() {
         let table = [
-            ("GOMA_TIMEOUT_READ", "soon", "warning: environment: GOMA_TIMEOUT_READ: is not a number that fits here; the value of the file is used"),
-            ("GOMA_TIMEOUT_READ", "", "warning: environment: GOMA_TIMEOUT_READ: is not a number that fits here; the value of the file is used"),
-            ("GOMA_ENABLE_METRICS", "yes", "warning: environment: GOMA_ENABLE_METRICS: is neither true nor false; the value of the file is used"),
-            ("GOMA_ENTRYPOINT_WEB_ADDRESS", "localhost:80", "error: environment: GOMA_ENTRYPOINT_WEB_ADDRESS: \"localhost\" is not an IP address; write host:port with an IP address or no host"),
+            (
+                "GOMA_TIMEOUT_READ",
+                "soon",
+                "warning: environment: GOMA_TIMEOUT_READ: is not a number that fits here; the value of the file is used",
+            ),
+            (
+                "GOMA_TIMEOUT_READ",
+                "",
+                "warning: environment: GOMA_TIMEOUT_READ: is not a number that fits here; the value of the file is used",
+            ),
+            (
+                "GOMA_ENABLE_METRICS",
+                "yes",
+                "warning: environment: GOMA_ENABLE_METRICS: is neither true nor false; the value of the file is used",
+            ),
+            (
+                "GOMA_ENTRYPOINT_WEB_ADDRESS",
+                "localhost:80",
+                "error: environment: GOMA_ENTRYPOINT_WEB_ADDRESS: \"localhost\" is not an IP address; write host:port with an IP address or no host",
+            ),
         ];
         for (name, value, line) in table {
             let (gateway, problems) = applied(&[(name, value)], |_| {});

@@ -7,12 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 
-use super::certs::CertManager;
+use super::document::{Config, Main, Part};
 use super::expand::{self, Env};
-use super::gateway::Gateway;
 use super::lenient::{Typo, decode};
 use super::middleware::Middleware;
 use super::node::{Document, Node, Value};
@@ -22,7 +20,7 @@ use super::problem::{Problem, Report};
 use super::route::Route;
 use super::scalar::Mode;
 use super::secret::unseal_document;
-use super::{check, env, legacy, sample, unsupported};
+use super::{check, env, folder, legacy, sample, unsupported};
 
 /// The file that is used, and made, when none was named.
 pub const DEFAULT_FILE: &str = "/etc/goma/goma.yml";
@@ -67,65 +65,6 @@ pub struct Watch {
     pub watch: bool,
 }
 
-/// The whole configuration: plain data, every default filled in.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Config {
-    /// Version of the format; never checked.
-    pub version: String,
-    /// What holds for the whole process.
-    pub gateway: Gateway,
-    /// All routes: main file, extra files, file provider.
-    pub routes: Vec<Route>,
-    /// All middlewares, in the same order.
-    pub middlewares: Vec<Middleware>,
-    /// Who issues certificates.
-    pub cert_manager: CertManager,
-    /// Go plugins, which cannot be run here.
-    pub plugins: Plugins,
-    /// The top of the main file.
-    pub at: Place,
-}
-
-/// The `plugins` section: its keys are accepted.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Plugins {
-    /// Folder of Go plugins.
-    pub path: String,
-    remotes: IgnoredAny,
-}
-
-/// The top of the main file.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Main {
-    version: String,
-    #[serde(rename = "gateway")]
-    _gateway: IgnoredAny,
-    #[serde(rename = "middlewares")]
-    _middlewares: IgnoredAny,
-    cert_manager: CertManager,
-    plugins: Plugins,
-}
-
-/// The top of an extra file or a provider's document.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Part {
-    #[serde(rename = "version")]
-    _version: IgnoredAny,
-    #[serde(rename = "routes")]
-    _routes: IgnoredAny,
-    #[serde(rename = "middlewares")]
-    _middlewares: IgnoredAny,
-    #[serde(rename = "metadata")]
-    _metadata: IgnoredAny,
-    #[serde(rename = "checksum")]
-    _checksum: IgnoredAny,
-    #[serde(rename = "timestamp")]
-    _timestamp: IgnoredAny,
-}
-
 /// Reads a configuration.
 ///
 /// Only when no file was named at all and [`DEFAULT_FILE`] is not there, it is made from the sample.
@@ -134,7 +73,7 @@ struct Part {
 /// Everything that is wrong, with the warnings beside it.
 pub fn load(source: &Source) -> Result<Loaded, Report> {
     let mut loader = Loader { env: &source.env, report: Report::default(), files: Vec::new() };
-    let path = loader.main_path(source);
+    let Some(path) = loader.main_path(source) else { return Err(loader.finish()) };
     let mut config = loader.main(&path).unwrap_or_default();
     let watched = loader.beside(&mut config, &path);
     if !loader.files.is_empty() {
@@ -160,31 +99,35 @@ enum Text {
 }
 
 impl Loader<'_> {
-    fn main_path(&mut self, source: &Source) -> PathBuf {
+    /// The main file, made from the sample where none was named and none is there.
+    fn main_path(&mut self, source: &Source) -> Option<PathBuf> {
         let named = self.env.get("GOMA_CONFIG_FILE").filter(|path| !path.is_empty());
         if let Some(path) = source.path.clone().or_else(|| named.map(PathBuf::from)) {
-            return path;
+            return Some(path);
         }
         let path = PathBuf::from(DEFAULT_FILE);
-        if !path.exists() {
-            match sample::write(&path, sample::Existing::Keep) {
-                Ok(()) => self.report.add(
-                    Problem::in_file(DEFAULT_FILE, "was not there and has been made from the sample", "edit it")
-                        .as_warning(),
-                ),
-                Err(error) => {
-                    let message = format!("is not there and cannot be made: {error}");
-                    self.report.add(Problem::in_file(DEFAULT_FILE, message, "name a file with -c"));
-                }
+        if path.exists() {
+            return Some(path);
+        }
+        match sample::write(&path, sample::Existing::Keep) {
+            Ok(()) => {
+                let message = "was not there and has been made from the sample";
+                self.report.add(Problem::in_file(DEFAULT_FILE, message, "edit it").as_warning());
+                Some(path)
+            }
+            Err(error) => {
+                let message = format!("is not there and cannot be made: {error}");
+                self.report.add(Problem::in_file(DEFAULT_FILE, message, "name a file with -c"));
+                None
             }
         }
-        path
     }
 
     fn main(&mut self, path: &Path) -> Option<Config> {
         let document = self.read(path, Text::Expanded)?;
         let at = Place::root(&document);
         let main: Main = self.decode(&document.root, &at)?;
+        self.misplaced(&at, "routes", "is not read at the top of the main file", "move it to gateway.routes");
         let mut config = Config { version: main.version, at, ..Config::default() };
         let place = config.at.child("gateway");
         let gateway = document.root.child("gateway");
@@ -241,7 +184,7 @@ impl Loader<'_> {
         config: &mut Config,
     ) -> std::io::Result<()> {
         let mut files = Vec::new();
-        walk(directory, kinds, 0, &mut files)?;
+        folder::files(directory, kinds, 0, &mut files)?;
         let main = main.canonicalize().ok();
         // The main file may live in the same folder; its middlewares must not count twice.
         files.retain(|file| main.is_none() || file.canonicalize().ok() != main);
@@ -249,10 +192,20 @@ impl Loader<'_> {
             let Some(document) = self.read(&file, text) else { continue };
             let at = Place::root(&document);
             let _known_keys: Option<Part> = self.decode(&document.root, &at);
+            for section in ["gateway", "certManager", "plugins"] {
+                self.misplaced(&at, section, "is read in the main file only", "move it there");
+            }
             self.routes(Some(&document.root), &at, &mut config.routes);
             self.middlewares(&document.root, &at, &mut config.middlewares);
         }
         Ok(())
+    }
+
+    fn misplaced(&mut self, top: &Place, section: &str, message: &str, remedy: &str) {
+        let at = top.child(section);
+        if at.is_present() {
+            self.report.add(at.warning(message, remedy));
+        }
     }
 
     /// A file as a tree in today's keys with nothing encrypted in it.
@@ -340,31 +293,11 @@ impl Loader<'_> {
     }
 }
 
-/// Folders deeper than this are not followed.
-const MAX_FOLDERS: usize = 32;
-
-/// Files of these kinds in a folder and below, in lexical order; folders that begin with a dot are left out, as in Goma.
-fn walk(directory: &Path, kinds: &[&str], depth: usize, into: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    let mut entries = fs::read_dir(directory)?.collect::<std::io::Result<Vec<_>>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if entry.file_type()?.is_dir() {
-            if !hidden && depth < MAX_FOLDERS {
-                walk(&path, kinds, depth + 1, into)?;
-            }
-        } else if path.extension().is_some_and(|kind| kinds.iter().any(|known| kind == *known)) && !path.is_dir() {
-            into.push(path);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use serde::Deserialize;
     use tempfile::TempDir;
 
     use super::super::secret::PASSPHRASE;
@@ -409,7 +342,10 @@ mod tests {
             ("extra/a/x.yaml", "routes:\n- {name: ax, path: /ax, target: 'http://${HOST}'}\n"),
             ("extra/.hidden/x.yaml", "not: [valid"),
             ("extra/notes.txt", "not: [valid"),
-            ("provider/p.json", r#"{"version": "1", "metadata": {"x": "y"}, "routes": [{"name": "p", "path": "/{HOST}", "target": "http://p"}]}"#),
+            (
+                "provider/p.json",
+                r#"{"version": "1", "metadata": {"x": "y"}, "routes": [{"name": "p", "path": "/{HOST}", "target": "http://p"}]}"#,
+            ),
         ]);
         let loaded = load_from(&folder, &[("HOST", "backend")]).unwrap();
         let names: Vec<_> = loaded.config.routes.iter().map(|route| route.name.as_str()).collect();
@@ -427,7 +363,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("goma.yml");
         let named = Source { path: Some(missing.clone()), env: Env::default() };
-        let by_variable = Source { path: None, env: [("GOMA_CONFIG_FILE", missing.to_str().unwrap())].into_iter().collect() };
+        let by_variable =
+            Source { path: None, env: [("GOMA_CONFIG_FILE", missing.to_str().unwrap())].into_iter().collect() };
         for source in [named, by_variable] {
             let report = load(&source).unwrap_err();
             let line = "error: goma.yml: cannot be read: No such file or directory (os error 2); \
@@ -438,10 +375,16 @@ mod tests {
 
     #[test]
     fn names_are_unique_across_all_files() {
-        let main = format!("gateway:\n  extraConfig: {{directory: DIR/extra}}\n  routes:\n  - {}\n", ROUTE.replace("http://a", "'http://a'"));
+        let main = format!(
+            "gateway:\n  extraConfig: {{directory: DIR/extra}}\n  routes:\n  - {}\n",
+            ROUTE.replace("http://a", "'http://a'")
+        );
         let found = errors(&[
             ("goma.yml", &main),
-            ("extra/x.yml", "routes:\n- {name: a, path: /x, target: 'http://x'}\nmiddlewares:\n- {name: m, type: access}\n- {name: m, type: access}\n"),
+            (
+                "extra/x.yml",
+                "routes:\n- {name: a, path: /x, target: 'http://x'}\nmiddlewares:\n- {name: m, type: access}\n- {name: m, type: access}\n",
+            ),
         ]);
         assert_eq!(
             found,
@@ -454,10 +397,11 @@ mod tests {
 
     #[test]
     fn a_broken_extra_file_refuses_the_whole_and_a_missing_folder_does_not() {
-        let main = "gateway:\n  extraConfig: {directory: DIR/extra}\n  routes: [{name: a, path: /, target: 'http://a'}]\n";
+        let main =
+            "gateway:\n  extraConfig: {directory: DIR/extra}\n  routes: [{name: a, path: /, target: 'http://a'}]\n";
         let found = errors(&[("goma.yml", main), ("extra/x.yml", "routes: [\n")]);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("error: extra/x.yml:2: is not valid YAML: "), "{found:?}");
+        assert!(found[0].starts_with("error: extra/x.yml:2: routes: is not valid YAML: "), "{found:?}");
         let folder = folder(&[("goma.yml", main)]);
         let warnings = load_from(&folder, &[]).unwrap().warnings;
         assert_eq!(warnings.len(), 1);

@@ -1,6 +1,6 @@
 //! What the operator wrote, as plain data.
 //!
-//! [`load`] reads the main file, the files beside it and the environment, and gives a [`Config`] or everything that is
+//! [`load()`] reads the main file, the files beside it and the environment, and gives a [`Config`] or everything that is
 //! wrong at once. On the way, in this order:
 //!
 //! | step | in |
@@ -19,10 +19,12 @@
 
 mod certs;
 mod check;
+mod document;
 mod endpoint;
 mod env;
 pub mod expand;
 mod fault;
+mod folder;
 mod gateway;
 mod legacy;
 mod lenient;
@@ -45,13 +47,14 @@ pub mod units;
 mod unsupported;
 
 pub use certs::{Acme, CertManager, CertProvider, CertificatePair, ClientAuth, Credentials, Tls, Vault};
+pub use document::{Config, Plugins};
 pub use endpoint::{SCHEMES, check_url, listen_address};
 pub use expand::Env;
 pub use gateway::{
     Defaults, DnsCache, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy, Redis, RedisTls,
     Reload, Shutdown, Timeouts, Transport,
 };
-pub use load::{Config, DEFAULT_FILE, Loaded, Plugins, Source, Watch, Watched, load};
+pub use load::{DEFAULT_FILE, Loaded, Source, Watch, Watched, load};
 pub use middleware::{Middleware, Rule};
 pub use monitoring::{Analytics, Format, Guards, Level, Log, Monitoring};
 pub use nearest::nearest;
@@ -59,7 +62,5 @@ pub use place::Place;
 pub use problem::{Problem, Report, Severity};
 pub use provider::{Directory, FileProvider, GitAuth, GitProvider, HttpProvider, Providers};
 pub use replies::{Cors, ErrorInterceptor, InterceptedError};
-pub use route::{
-    Backend, BackendTls, HealthCheck, Maintenance, Match, OPERATORS, Route, RouteTls, SOURCES, Security,
-};
+pub use route::{Backend, BackendTls, HealthCheck, Maintenance, Match, OPERATORS, Route, RouteTls, SOURCES, Security};
 pub use secret::Secret;

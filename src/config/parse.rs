@@ -12,6 +12,8 @@ use super::problem::{Problem, Severity};
 
 /// Nesting beyond which a file is refused.
 const MAX_DEPTH: usize = 100;
+/// Steps of a key that a message shows.
+const MAX_STEPS: usize = 12;
 /// Nodes that aliases may add to a file: far above any use, far below what would hurt.
 const MAX_ALIAS_NODES: usize = 500_000;
 
@@ -212,7 +214,7 @@ impl Builder<'_, '_> {
         self.problems.push(Problem {
             severity: Severity::Error,
             file: self.file.clone(),
-            key: key_text(&self.steps),
+            key: key_text(&self.steps[..self.steps.len().min(MAX_STEPS)]),
             line: fault.line,
             message: fault.message.clone(),
             remedy: fault.remedy.to_owned(),
@@ -339,7 +341,11 @@ mod tests {
         });
         let deep = "[".repeat(150);
         let table = [
-            ("a key twice", "a: 1\nb: 2\na: 3", "error: t.yml:3: a: is given twice (first in line 1); remove one of them"),
+            (
+                "a key twice",
+                "a: 1\nb: 2\na: 3",
+                "error: t.yml:3: a: is given twice (first in line 1); remove one of them",
+            ),
             (
                 "in depth",
                 "r:\n  - x: 1\n    x: 2",
@@ -349,13 +355,21 @@ mod tests {
             ("a loop", "a: &x [*x]", "error: t.yml:1: a[0]: the anchor x contains itself"),
             ("an alias bomb", &bomb, "aliases unfold to an absurd size; use fewer nested aliases"),
             ("too deep", &deep, "is nested more than 100 levels deep"),
-            ("a bare brace as a key", "a: {{X}: 1}", "has a list or a map as a key; put quotes around text with braces"),
+            (
+                "a bare brace as a key",
+                "a: {{X}: 1}",
+                "has a list or a map as a key; put quotes around text with braces",
+            ),
             (
                 "syntax",
                 "a: 1\n b: 2\n",
                 "error: t.yml:2: is not valid YAML: mapping values are not allowed in this context",
             ),
-            ("a tab", "a:\n\tb: 1\n", "error: t.yml:2: is not valid YAML: found character that cannot start any token while scanning for the next token"),
+            (
+                "a tab",
+                "a:\n\tb: 1\n",
+                "error: t.yml:2: is not valid YAML: found character that cannot start any token while scanning for the next token",
+            ),
             ("merge of a scalar", "a: {<<: 1}", "error: t.yml:1: a.<<: << wants a map or a list of maps"),
         ];
         for (what, text, ending) in table {
@@ -372,5 +386,13 @@ mod tests {
         let c = &document.root.child("a").unwrap().items()[1];
         assert_eq!((c.line, c.column), (3, 5));
         assert_eq!(c.child("c").unwrap().child("d").unwrap().line, 4);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_whatever_makes_the_parser_panic(text in "[-a-c:{}\\[\\]&*!|>'\"%@`?#,<~ \n\t\\\\0-9\u{feff}é]{0,60}") {
+            let (document, problems) = parse("t.yml", &text);
+            proptest::prop_assert!(problems.is_empty() || !document.file.is_empty());
+        }
     }
 }

@@ -98,6 +98,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// Puts the findings of each file in the order of its lines.
+    pub fn sort(&mut self) {
+        for problems in [&mut self.errors, &mut self.warnings] {
+            problems.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
+        }
+    }
+
     /// Files a finding under its severity.
     pub fn add(&mut self, problem: Problem) {
         if problem.is_error() {
@@ -151,11 +158,7 @@ mod tests {
                 Problem { line: None, remedy: String::new(), ..full.clone() }.as_warning(),
                 "warning: goma.yml: gateway.routes[2].target: ends with \"/\"",
             ),
-            (
-                "the file as a whole",
-                Problem::in_file("a.yml", "is not UTF-8", ""),
-                "error: a.yml: is not UTF-8",
-            ),
+            ("the file as a whole", Problem::in_file("a.yml", "is not UTF-8", ""), "error: a.yml: is not UTF-8"),
             (
                 "a variable",
                 Problem::in_environment("GOMA_TIMEOUT_READ", "is not a number", "the value of the file is used"),

@@ -107,12 +107,11 @@ fn unseal(text: &str, passphrase: &str) -> Option<String> {
 pub fn unseal_document(document: &mut Document, env: &Env) -> Vec<Problem> {
     let mut opener = Opener { env, file: document.file.clone(), problems: Vec::new() };
     let root = &mut document.root;
-    let mut gateway_steps = vec![key("gateway"), key("routes")];
     if let Some(gateway) = root.child_mut("gateway") {
         opener.tls(gateway);
-        opener.routes(gateway, &mut gateway_steps);
+        opener.routes(gateway, &[key("gateway"), key("routes")]);
     }
-    opener.routes(root, &mut vec![key("routes")]);
+    opener.routes(root, &[key("routes")]);
     for (index, middleware) in items(root, "middlewares") {
         if let Some(rule) = middleware.child_mut("rule") {
             opener.rule(rule, &[key("middlewares"), Step::Index(index), key("rule")]);
@@ -144,7 +143,7 @@ impl Opener<'_> {
         }
     }
 
-    fn routes(&mut self, holder: &mut Node, steps: &mut Vec<Step>) {
+    fn routes(&mut self, holder: &mut Node, steps: &[Step]) {
         for (index, route) in items(holder, "routes") {
             if let Some(pair) = route.child_mut("tls").and_then(|tls| tls.child_mut("certificate")) {
                 let at = below(steps, [Step::Index(index), key("tls"), key("certificate")]);

@@ -3,7 +3,7 @@
 //! What would weaken protection or silently drop a service refuses the configuration; the rest is a warning. Kinds of
 //! middlewares are not judged here: the chain knows them.
 
-use super::load::Config;
+use super::document::Config;
 use super::place::Place;
 use super::problem::Report;
 
@@ -20,19 +20,57 @@ enum Use {
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
 const FEATURES: [Feature; 16] = [
-    (|c| given(c.gateway.providers.http.as_ref().is_some_and(|p| p.enabled), &c.gateway.at, "providers.http"), Use::Refuse, ""),
-    (|c| given(c.gateway.providers.git.as_ref().is_some_and(|p| p.enabled), &c.gateway.at, "providers.git"), Use::Refuse, ""),
+    (
+        |c| given(c.gateway.providers.http.as_ref().is_some_and(|p| p.enabled), &c.gateway.at, "providers.http"),
+        Use::Refuse,
+        "",
+    ),
+    (
+        |c| given(c.gateway.providers.git.as_ref().is_some_and(|p| p.enabled), &c.gateway.at, "providers.git"),
+        Use::Refuse,
+        "",
+    ),
     (|c| issuers(c, true), Use::Refuse, ""),
     (|c| issuers(c, false), Use::Warn, "no certificates are issued"),
-    (|c| given(!c.gateway.entry_points.pass_through.forwards.is_empty(), &c.gateway.at, "entryPoints.passThrough.forwards"), Use::Refuse, ""),
-    (|c| given(!c.gateway.tls.client_auth.client_ca.is_empty(), &c.gateway.at, "tls.clientAuth.clientCA"), Use::Refuse, ""),
-    (|c| each_route(c, "security.enableExploitProtection", |r| r.enabled && r.security.exploit_protection), Use::Refuse, ""),
-    (|c| given(!c.gateway.tls.certificates.is_empty(), &c.gateway.at, "tls.certificates"), Use::Warn, "webSecure is not bound"),
-    (|c| given(!c.gateway.tls.certs_dir.is_empty(), &c.gateway.at, "tls.certsDir"), Use::Warn, "webSecure is not bound"),
+    (
+        |c| {
+            given(
+                !c.gateway.entry_points.pass_through.forwards.is_empty(),
+                &c.gateway.at,
+                "entryPoints.passThrough.forwards",
+            )
+        },
+        Use::Refuse,
+        "",
+    ),
+    (
+        |c| given(!c.gateway.tls.client_auth.client_ca.is_empty(), &c.gateway.at, "tls.clientAuth.clientCA"),
+        Use::Refuse,
+        "",
+    ),
+    (
+        |c| each_route(c, "security.enableExploitProtection", |r| r.enabled && r.security.exploit_protection),
+        Use::Refuse,
+        "",
+    ),
+    (
+        |c| given(!c.gateway.tls.certificates.is_empty(), &c.gateway.at, "tls.certificates"),
+        Use::Warn,
+        "webSecure is not bound",
+    ),
+    (
+        |c| given(!c.gateway.tls.certs_dir.is_empty(), &c.gateway.at, "tls.certsDir"),
+        Use::Warn,
+        "webSecure is not bound",
+    ),
     (|c| given(c.gateway.tls.default.is_some(), &c.gateway.at, "tls.default"), Use::Warn, "webSecure is not bound"),
     (|c| each_route(c, "tls.certificate", |r| r.tls.certificate.is_some()), Use::Warn, "webSecure is not bound"),
     (|c| given(c.gateway.analytics.enabled, &c.gateway.at, "analytics"), Use::Warn, "no events are sent"),
-    (|c| given(!c.gateway.geoip.database.is_empty(), &c.gateway.at, "geoip.database"), Use::Warn, "no country is looked up"),
+    (
+        |c| given(!c.gateway.geoip.database.is_empty(), &c.gateway.at, "geoip.database"),
+        Use::Warn,
+        "no country is looked up",
+    ),
     (|c| given(!c.gateway.redis.addr.is_empty(), &c.gateway.at, "redis"), Use::Warn, "nothing is kept in Redis"),
     (cors, Use::Warn, "no CORS headers are sent"),
     (interceptors, Use::Warn, "errors are passed on as they are"),

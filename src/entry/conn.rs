@@ -158,11 +158,6 @@ impl Conn {
         &self.inbound
     }
 
-    /// Drops the first bytes of what has arrived.
-    pub fn skip(&mut self, count: usize) {
-        self.inbound.advance(count);
-    }
-
     /// Waits for more bytes; returns how many, zero at the end of the stream.
     ///
     /// Cancel-safe: nothing is lost when the future is dropped.
@@ -182,14 +177,22 @@ impl Conn {
         self.stream.readable().await
     }
 
+    /// Puts other bytes in the place of the first `length` of what has arrived.
+    pub fn replace(&mut self, length: usize, bytes: &[u8]) {
+        let rest = self.inbound.split_off(length);
+        self.inbound = BytesMut::with_capacity(bytes.len() + rest.len());
+        self.inbound.extend_from_slice(bytes);
+        self.inbound.extend_from_slice(&rest);
+    }
+
     /// Admits the request whose head are the first `head` bytes of what has arrived.
     pub fn admit(&mut self, head: usize, framing: Framing) {
         self.phase = Phase::Head(head);
         let endless = matches!(framing, Framing::Tunnel);
         self.framing = framing;
         let timer = |d: Option<Duration>| d.map(|d| Box::pin(sleep_until(Instant::now() + d)));
-        self.read_timer = timer(self.deadlines.read);
-        self.write_timer = if endless { None } else { timer(self.deadlines.write) };
+        self.read_timer = timer(self.deadlines.read.filter(|_| !endless));
+        self.write_timer = timer(self.deadlines.write.filter(|_| !endless));
         self.lingers = true;
     }
 

@@ -11,7 +11,7 @@ use pingora_core::protocols::http::ServerSession;
 use tokio::time::{Instant, timeout_at};
 
 use super::conn::{Conn, Framing};
-use super::{Entry, Refused};
+use super::{Entry, Refused, target};
 use crate::gate::{self, Body, ChunkScanner, Refusal};
 use crate::reply::Reply;
 
@@ -23,7 +23,13 @@ where
     let mut first = true;
     while let Some(head) = next_head(&mut conn, entry, first).await {
         match head {
-            Arrival::Request(length, framing) => conn.admit(length, framing),
+            Arrival::Request(mut length, framing) => {
+                if let Some(plain) = target::plain(&conn.pending()[..length]) {
+                    conn.replace(length, &plain);
+                    length = plain.len();
+                }
+                conn.admit(length, framing);
+            }
             Arrival::Http2 => return http2(conn, entry).await,
             Arrival::Refused(refusal) => return refuse(conn, entry, &refusal).await,
         }
@@ -67,7 +73,7 @@ async fn next_head<A>(conn: &mut Conn, entry: &Entry<A>, first: bool) -> Option<
         }
         searched = conn.pending().len();
         if searched > entry.settings.head.head_bytes {
-            return Some(Arrival::Refused(TOO_LARGE));
+            return Some(Arrival::Refused(gate::too_large(conn.pending())));
         }
         let read = match due {
             Some(due) => match timeout_at(due, conn.fill()).await {
@@ -139,8 +145,9 @@ async fn refuse<A>(conn: Conn, entry: &Entry<A>, refusal: &Refusal) {
 fn wire(refusal: &Refusal) -> Vec<u8> {
     let status = http::StatusCode::from_u16(refusal.status).unwrap_or(http::StatusCode::BAD_REQUEST);
     let (content_type, body) = Reply::plain(status).content(&http::HeaderMap::new());
+    let allow = if refusal.status == 405 { "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" } else { "" };
     let mut text = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nX-Content-Type-Options: nosniff\r\n{allow}Content-Length: {}\r\nConnection: close\r\n\r\n",
         status.as_u16(),
         status.canonical_reason().unwrap_or("Refused"),
         content_type.unwrap_or("text/plain"),
@@ -154,7 +161,5 @@ fn wire(refusal: &Refusal) -> Vec<u8> {
 /// Client connection preface. RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const TOO_LARGE: Refusal =
-    Refusal { status: 431, reason: "header_too_large", detail: "the request head is larger than allowed" };
 const TOO_SLOW: Refusal =
     Refusal { status: 408, reason: "client_timeout", detail: "the request head did not arrive in time" };

@@ -6,6 +6,7 @@
 mod conn;
 mod count;
 mod http1;
+mod target;
 
 use std::io;
 use std::net::SocketAddr;

@@ -34,7 +34,7 @@ pub struct Head {
 /// How the end of a request body is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
-    /// No body, and no field that speaks of one.
+    /// No body, and no field that speaks of one; or an upgrade with `Content-Length: 0`.
     None,
     /// So many bytes, maybe zero.
     Length(u64),
@@ -45,7 +45,7 @@ pub enum Body {
 /// Finds the end of a head: the length up to and including its blank line.
 ///
 /// `from` is how much of `buf` an earlier call has seen, so that a slow head costs each byte once. Blank lines of bare
-/// LF are found too: [`head`] refuses them at once instead of the deadline.
+/// LF are found too: [`head()`] refuses them at once instead of the deadline.
 pub fn end_of_head(buf: &[u8], from: usize) -> Option<usize> {
     // The blank line may straddle the border: three bytes of it can lie before.
     let start = from.saturating_sub(3).min(buf.len());
@@ -287,7 +287,11 @@ impl<'a> Fields<'a> {
         self.judge_host(request)?;
         let body = self.judge_body(http10)?;
         let upgrade = self.protocol && self.connection_upgrade && !http10;
-        if upgrade && !matches!(body, Body::None | Body::Length(0)) {
+        let body = match body {
+            Body::Length(0) if upgrade => Body::None,
+            body => body,
+        };
+        if upgrade && body != Body::None {
             return Err(Refusal::bad_request("an upgrade with a body"));
         }
         if self.expect_other && !http10 {

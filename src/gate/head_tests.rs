@@ -1,6 +1,10 @@
 //! Request forms that parsers disagree about, each with the one reading that it has here.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
+use crate::gate::ChunkScanner;
 
 fn judged(bytes: &[u8]) -> Result<Head, Refusal> {
     head(bytes, &Limits::default())
@@ -249,6 +253,12 @@ fn an_upgrade_has_no_body_unless_it_is_ignored() {
 }
 
 #[test]
+fn an_upgrade_that_says_it_has_no_body_is_an_upgrade() {
+    let head = judged(&with("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n")).unwrap();
+    assert_eq!((head.upgrade, head.body), (true, Body::None));
+}
+
+#[test]
 fn only_100_continue_may_be_expected() {
     let expect = |version: &str, value: &str| {
         judged(format!("POST / HTTP/{version}\r\nHost: a\r\nExpect: {value}\r\n\r\n").as_bytes())
@@ -305,4 +315,74 @@ fn a_head_is_found_however_it_arrives() {
 fn what_precedes_the_request_line_is_told() {
     assert_eq!(judged(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().start, 2);
     assert!(judged(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().asterisk);
+}
+
+/// What another parser makes of a head: method, target, version, fields.
+type Reading = (String, String, u8, Vec<(String, Vec<u8>)>);
+
+fn read_by_another(bytes: &[u8]) -> Option<(usize, Reading)> {
+    let mut fields = [httparse::EMPTY_HEADER; 128];
+    let mut request = httparse::Request::new(&mut fields);
+    let length = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        _ => return None,
+    };
+    let field = |field: &httparse::Header<'_>| (field.name.to_owned(), field.value.to_vec());
+    let (method, target) = (request.method?.to_owned(), request.path?.to_owned());
+    Some((length, (method, target, request.version?, request.headers.iter().map(field).collect())))
+}
+
+/// Pieces that, put together, make sound heads and nearly sound ones.
+fn pieces() -> impl Strategy<Value = Vec<u8>> {
+    let line = prop_oneof![
+        4 => Just("Host: a\r\n"), 2 => Just("Content-Length: 5\r\n"), 1 => Just("Transfer-Encoding: chunked\r\n"),
+        1 => Just("Connection: close\r\n"), 1 => Just("X: y\n"), 1 => Just("X : y\r\n"), 1 => Just(" x\r\n"),
+        1 => Just("X: \0\r\n"), 1 => Just("X: \r y\r\n"), 1 => Just("\r\n"), 1 => Just("\n"), 1 => Just("X:\t\r\n"),
+        1 => Just("Host: b\r\n"), 1 => Just("x\r\n"), 1 => Just(": y\r\n"), 2 => Just("X: y\r\n"),
+    ];
+    let start = prop_oneof![
+        8 => Just("GET / HTTP/1.1\r\n"), 2 => Just("POST /a?b HTTP/1.0\r\n"), 1 => Just("\r\nGET / HTTP/1.1\r\n"),
+        1 => Just("GET  / HTTP/1.1\r\n"), 1 => Just("GET /\t HTTP/1.1\r\n"), 1 => Just("GET / HTTP/1.1\n"),
+    ];
+    let noise = prop_oneof![3 => Just(None), 1 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(Some)];
+    (start, vec(line, 0..6), noise).prop_map(|(start, lines, noise)| {
+        let mut bytes = format!("{start}{}\r\n", lines.concat()).into_bytes();
+        if let Some((at, byte)) = noise {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
+
+    #[test]
+    fn what_passes_is_read_alike_by_another_parser(bytes in pieces()) {
+        let Some(length) = end_of_head(&bytes, 0) else { return Ok(()) };
+        if let Ok(head) = judged(&bytes[..length]) {
+            let Some((theirs, (_, target, version, fields))) = read_by_another(&bytes) else {
+                return Err(TestCaseError::fail("the other parser refuses it"));
+            };
+            prop_assert_eq!(theirs, length);
+            prop_assert_eq!(version == 0, head.http10);
+            prop_assert!(!target.contains(' '));
+            let values = |name: &str| fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).count();
+            prop_assert!(values("host") == 1 || (head.http10 && values("host") == 0));
+            prop_assert_eq!(values("content-length"), usize::from(matches!(head.body, Body::Length(_))));
+            prop_assert_eq!(values("transfer-encoding"), usize::from(head.body == Body::Chunked));
+        }
+    }
+
+    #[test]
+    fn no_input_makes_the_gate_panic(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = judged(&bytes);
+        let _ = end_of_head(&bytes, bytes.len() / 2);
+        let _ = ChunkScanner::new(&Limits::default()).feed(&bytes);
+        if let Ok(text) = str::from_utf8(&bytes) {
+            let _ = authority(text);
+            let _ = crate::gate::path(text);
+        }
+    }
 }

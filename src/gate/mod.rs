@@ -7,11 +7,11 @@
 //!
 //! | function | looks at | used for |
 //! |---|---|---|
-//! | [`end_of_head`], [`head`] | the bytes of an HTTP/1 head | the entry point |
+//! | [`end_of_head`], [`head()`] | the bytes of an HTTP/1 head | the entry point |
 //! | [`ChunkScanner`] | the bytes of a chunked body, as they stream | the entry point |
-//! | [`semantics`] | a parsed HTTP/2 head | the proxy |
+//! | [`semantics()`] | a parsed HTTP/2 head | the proxy |
 //! | [`authority`] | `Host` and `:authority` | both |
-//! | [`path`] | the path of the target, without query | routing and guards |
+//! | [`path()`] | the path of the target, without query | routing and guards |
 //!
 //! Everything here is pure: no I/O, no clock, no allocation on the usual way.
 

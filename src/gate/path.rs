@@ -89,16 +89,16 @@ struct Unusual {
 }
 
 impl Unusual {
+    /// Without early exits, so that the compiler can look at many bytes at once.
     fn in_path(path: &[u8]) -> Self {
-        let mut found = Self { percent: false, other: false };
-        let mut after_slash = false;
-        for byte in path {
-            found.percent |= *byte == b'%';
-            found.other |= *byte < b' ' || *byte == 0x7F || *byte == b'\\';
-            found.other |= after_slash && matches!(byte, b'/' | b'.');
-            after_slash = *byte == b'/';
+        let odd = |byte: u8| (byte < b' ') | (byte == 0x7F) | (byte == b'\\');
+        let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
+        let odd_pairs =
+            pairs.fold(false, |found, (one, next)| found | ((*one == b'/') & ((*next == b'/') | (*next == b'.'))));
+        Self {
+            percent: path.iter().fold(false, |found, byte| found | (*byte == b'%')),
+            other: path.iter().fold(odd_pairs, |found, byte| found | odd(*byte)),
         }
-        found
     }
 }
 

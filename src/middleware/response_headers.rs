@@ -44,7 +44,7 @@ pub struct ResponseHeaders {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(dead_code, reason = "the keys are known so that a typo among them is found; CORS itself comes later")]
+#[allow(dead_code, reason = "the keys are known so that a typo among them is found; CORS itself comes later")]
 struct Cors {
     enabled: bool,
     origins: Option<IgnoredAny>,

@@ -17,7 +17,7 @@ use crate::exchange::{Exchange, Reason, RequestId};
 use crate::gate::{self, Refusal};
 use crate::reply::Reply;
 use crate::route::Find;
-use crate::snapshot::{Route, Target};
+use crate::snapshot::{Route, Snapshot, Target};
 use crate::trust;
 
 /// Reads the facts of the request and decides what is to be done with it.
@@ -30,8 +30,9 @@ pub fn arrive(session: &mut Session, ctx: &mut Ctx) {
         ctx.plan = refused(&refusal);
         return;
     }
-    let exchange = exchange(session.req_header(), ctx);
-    ctx.plan = plan(&exchange, ctx);
+    let (peer, tls) = ctx.conn.as_ref().map_or((UNKNOWN, false), |conn| (conn.peer.ip(), conn.tls));
+    let exchange = exchange(session.req_header(), &ctx.snapshot, peer, tls);
+    ctx.plan = plan(&exchange, &ctx.snapshot);
     ctx.exchange = Some(exchange);
 }
 
@@ -49,9 +50,9 @@ fn refused(refusal: &Refusal) -> Plan {
     Plan::Reply(Reply::plain(status), Reason::of_refusal(refusal.status))
 }
 
-fn exchange(head: &RequestHeader, ctx: &Ctx) -> Exchange {
-    let (peer, tls) = ctx.conn.as_ref().map_or((UNKNOWN, false), |conn| (conn.peer.ip(), conn.tls));
-    let trust = &ctx.snapshot.trust;
+/// The facts of a request that this peer sent, over TLS or not.
+pub(crate) fn exchange(head: &RequestHeader, snapshot: &Snapshot, peer: IpAddr, tls: bool) -> Exchange {
+    let trust = &snapshot.trust;
     let reported = trust.peer(peer).then(|| trust::scheme(&head.headers)).flatten();
     Exchange {
         id: RequestId::take(head.headers.get("x-request-id").map(|id| id.as_bytes())),
@@ -80,7 +81,8 @@ fn host(head: &RequestHeader) -> &str {
     }
 }
 
-fn plan(exchange: &Exchange, ctx: &Ctx) -> Plan {
+/// What is to be done with a request.
+pub(crate) fn plan(exchange: &Exchange, snapshot: &Snapshot) -> Plan {
     if exchange.path == "*" {
         return Plan::Reply(Reply::empty(StatusCode::OK), Reason::Ok);
     }
@@ -88,7 +90,7 @@ fn plan(exchange: &Exchange, ctx: &Ctx) -> Plan {
         Ok(path) => path,
         Err(refusal) => return refused(&refusal),
     };
-    match ctx.snapshot.table.find(&path, &exchange.host, exchange.method.as_str()) {
+    match snapshot.table.find(&path, &exchange.host, exchange.method.as_str()) {
         Find::Found(Target::Route(route)) => Plan::Route(route.clone()),
         Find::Found(Target::Own(own)) => Plan::Own(own.clone()),
         Find::MethodNotAllowed { allow } => wrong_method(allow),
@@ -139,22 +141,26 @@ pub async fn admit(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Optio
     }
     let trusted = ctx.snapshot.trust.peer(exchange.peer);
     let head = session.req_header_mut();
-    forward::strip_nominated(head);
-    forward::strip_identity(head, route, trusted);
+    clean(head, route, trusted);
     let (ran, verdict) = route.chain.request(exchange, head).await;
     ctx.ran = ran;
     if let Some((reason, verdict)) = verdict {
         return Some((verdict.reply, reason, Form::Routed));
     }
-    if !route.methods.is_empty() && !route.methods.iter().any(|allowed| allowed == exchange.method.as_str()) {
-        let message = format!("405 {} method not allowed", exchange.method);
-        return Some((
-            Reply::message(StatusCode::METHOD_NOT_ALLOWED, message),
-            Reason::MethodNotAllowed,
-            Form::Routed,
-        ));
-    }
-    None
+    method_refusal(route, exchange).map(|reply| (reply, Reason::MethodNotAllowed, Form::Routed))
+}
+
+/// Takes off the request what the client may not say, before any middleware looks.
+pub(crate) fn clean(head: &mut RequestHeader, route: &Route, trusted_peer: bool) {
+    forward::strip_nominated(head);
+    forward::strip_identity(head, route, trusted_peer);
+}
+
+/// The reply to a method that the route does not let through.
+pub(crate) fn method_refusal(route: &Route, exchange: &Exchange) -> Option<Reply> {
+    let passes = route.methods.is_empty() || route.methods.iter().any(|allowed| allowed == exchange.method.as_str());
+    let message = || format!("405 {} method not allowed", exchange.method);
+    (!passes).then(|| Reply::message(StatusCode::METHOD_NOT_ALLOWED, message()))
 }
 
 /// What canary rules may look at.

@@ -11,7 +11,7 @@ use pingora_http::RequestHeader;
 use crate::exchange::Exchange;
 use crate::route::rewrite;
 use crate::snapshot::Route;
-use crate::upstream::{Backend, Scheme};
+use crate::upstream::Backend;
 
 /// Takes off the client's request what only the gateway may say, before any middleware looks.
 ///
@@ -100,7 +100,7 @@ pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHea
     head.insert_header("X-Real-IP", address(exchange.client)?)?;
     head.insert_header("X-Forwarded-For", forwarded_for(exchange)?)?;
     head.insert_header("X-Forwarded-Proto", HeaderValue::from_static(exchange.scheme))?;
-    if backend.scheme() != Scheme::Http && tokens(&client.headers, &header::TE).any(|t| t.eq_ignore_ascii_case(b"trailers")) {
+    if tokens(&client.headers, &header::TE).any(|t| t.eq_ignore_ascii_case(b"trailers")) {
         head.insert_header(header::TE, "trailers")?;
     }
     collapse(head, &header::CONTENT_LENGTH);

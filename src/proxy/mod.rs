@@ -3,11 +3,11 @@
 //! What a phase does stands in its own file: [`arrive`] (who asks, which route), [`own`] (the gateway's endpoints),
 //! [`forward`] (the upstream request), [`respond`] (the way back), [`fail`] (errors to replies), [`record`] (log and metric).
 
-mod arrive;
+pub(crate) mod arrive;
 mod ctx;
 mod decode;
 mod fail;
-mod forward;
+pub(crate) mod forward;
 mod own;
 mod record;
 mod respond;
@@ -27,8 +27,7 @@ use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-pub use ctx::Ctx;
-use ctx::Plan;
+pub use ctx::{Ctx, Plan};
 use respond::Form;
 
 use crate::exchange::Reason;

@@ -13,11 +13,54 @@ use crate::exchange::RequestId;
 use crate::reply::{self, Reply};
 
 /// Finishes the head of a backend's response. Interim responses (1xx) pass as they are.
-pub fn head(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
-    head.remove_header(&header::TRAILER);
+pub fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        strip_hop_by_hop(head);
+        if session.req_header().version != Version::HTTP_2 {
+            head.remove_header(&header::TRAILER);
+        }
+    }
     unpack(session, ctx, head)?;
+    match session.req_header().version {
+        // The end of a body of unknown length is the end of the connection for such a client.
+        Version::HTTP_10 if head.headers.contains_key(header::TRANSFER_ENCODING) => {
+            head.remove_header(&header::TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
+        _ => {}
+    }
+    if head.version < Version::HTTP_11 {
+        head.set_version(Version::HTTP_11);
+    }
     finish(session.req_header(), ctx, head)
 }
+
+/// Removes what concerns the connection to the backend only. Spec core §5.3, RFC 9110 §7.6.1.
+///
+/// Framing stays: Pingora has read it and writes its own. Trailers pass on HTTP/2 only, so nothing announces them elsewhere.
+fn strip_hop_by_hop(head: &mut ResponseHeader) {
+    let nominated: Vec<HeaderName> = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .filter(|name| !FRAMING.contains(name))
+        .collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        head.remove_header(name);
+    }
+}
+
+const FRAMING: [HeaderName; 3] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONTENT_TYPE];
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::UPGRADE,
+];
 
 /// The part that backend's responses and our own replies share: Goma's headers, the chain backwards, the shell.
 fn finish(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {

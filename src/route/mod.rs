@@ -65,7 +65,7 @@ impl Methods {
         match self {
             Self::Any => true,
             Self::Only(methods) => {
-                let asked = |wanted: &str| methods.iter().any(|own| *own == wanted);
+                let asked = |wanted| methods.contains(&wanted);
                 asked(method) || (method == "HEAD" && asked("GET"))
             }
         }

@@ -4,7 +4,7 @@ use crate::gate::CanonicalPath;
 
 use super::host::{self, Asked, HostPattern, HostRank};
 use super::path::{self, Segment};
-use super::tree::{Search, Slot, Tree};
+use super::tree::{Search, Slot, Tree, first_segment};
 use super::{Find, Methods, Overlap, Part, Pattern, PatternError, Span};
 
 /// Collects patterns; see [`Table`].
@@ -162,10 +162,7 @@ impl<T> Entry<T> {
         let mut rest = path::inside(path);
         for segment in &self.segments {
             let Some(path) = rest else { return false };
-            let (first, after) = match path.split_once('/') {
-                Some((first, after)) => (first, Some(after)),
-                None => (path, None),
-            };
+            let (first, after) = first_segment(path);
             if !segment.accepts(first) {
                 return false;
             }

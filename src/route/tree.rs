@@ -136,10 +136,7 @@ impl Tree {
             return;
         }
         if let Some(path) = path {
-            let (segment, rest) = match path.split_once('/') {
-                Some((segment, rest)) => (segment, Some(rest)),
-                None => (path, None),
-            };
+            let (segment, rest) = first_segment(path);
             if let Some(child) = node.literals.get(segment) {
                 self.walk(*child, rest, search);
             }
@@ -249,6 +246,14 @@ impl<F: Fn(u32) -> bool> Search<'_, F> {
                 self.refused = Some(*slot);
             }
         }
+    }
+}
+
+/// The first segment of a path without its slash at the start, and what follows the slash after it.
+pub(super) fn first_segment(path: &str) -> (&str, Option<&str>) {
+    match memchr::memchr(b'/', path.as_bytes()) {
+        Some(at) => (&path[..at], Some(&path[at + 1..])),
+        None => (path, None),
     }
 }
 

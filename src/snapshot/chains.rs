@@ -8,7 +8,8 @@ use crate::middleware::{Chain, Kind, Part, PathRules, Scope};
 
 /// All definitions of a configuration, ready to be built.
 pub struct Chains<'a> {
-    definitions: HashMap<&'a str, Ready<'a>>,
+    /// By name; `None` for those whose definition is wrong, which is reported where they are defined.
+    definitions: HashMap<&'a str, Option<Ready<'a>>>,
     env: &'a Env,
 }
 
@@ -24,21 +25,8 @@ impl<'a> Chains<'a> {
     pub fn new(config: &'a Config, env: &'a Env, report: &mut Report) -> Chains<'a> {
         let mut chains = Chains { definitions: HashMap::new(), env };
         for definition in &config.middlewares {
-            let kind = Kind::named(&definition.kind, &definition.at);
-            let paths = PathRules::compile(&definition.paths, &definition.at);
-            match (kind, paths) {
-                (Ok(kind), Ok(paths)) => {
-                    let ready = Ready { definition, kind, paths: Arc::new(paths) };
-                    match ready.build(&Anywhere { name: "", path: "/", target: None }, env) {
-                        Ok((_, warnings)) => warnings.into_iter().for_each(|warning| report.add(warning)),
-                        Err(problems) => problems.into_iter().for_each(|problem| report.add(problem)),
-                    }
-                    chains.definitions.insert(&definition.name, ready);
-                }
-                (kind, paths) => {
-                    kind.err().into_iter().chain(paths.err().into_iter().flatten()).for_each(|p| report.add(p));
-                }
-            }
+            let ready = Ready::new(definition, env, report);
+            chains.definitions.insert(&definition.name, ready);
         }
         chains
     }
@@ -57,7 +45,8 @@ impl<'a> Chains<'a> {
 
     /// Names and kinds, as far as they are defined.
     pub fn names(&self, names: &[String]) -> Vec<(String, String)> {
-        let kind = |name: &String| self.definitions.get(name.as_str()).map_or("?", |ready| &ready.definition.kind);
+        let ready = |name: &String| self.definitions.get(name.as_str()).and_then(Option::as_ref);
+        let kind = |name| ready(name).map_or("?", |ready| &ready.definition.kind);
         names.iter().map(|name| (name.clone(), kind(name).to_owned())).collect()
     }
 
@@ -66,11 +55,11 @@ impl<'a> Chains<'a> {
         let mut whole = true;
         for name in names {
             match self.definitions.get(name.as_str()) {
-                // Its own mistakes were reported where it is defined.
-                Some(ready) => match ready.build(at, self.env) {
+                Some(Some(ready)) => match ready.build(at, self.env) {
                     Ok((part, _)) => parts.push((ready.kind.names[0], part)),
                     Err(_) => whole = false,
                 },
+                Some(None) => whole = false,
                 None => {
                     whole = false;
                     report.add(self.undefined(name, names, place));
@@ -98,7 +87,23 @@ struct Anywhere<'a> {
     target: Option<&'a str>,
 }
 
-impl Ready<'_> {
+impl<'a> Ready<'a> {
+    fn new(definition: &'a Definition, env: &Env, report: &mut Report) -> Option<Ready<'a>> {
+        let kind = Kind::named(&definition.kind, &definition.at).map_err(|problem| report.add(problem));
+        let paths = PathRules::compile(&definition.paths, &definition.at).map_err(|problems| report.extend(problems));
+        let ready = Ready { definition, kind: kind.ok()?, paths: Arc::new(paths.ok()?) };
+        match ready.build(&Anywhere { name: "", path: "/", target: None }, env) {
+            Ok((_, warnings)) => {
+                report.extend(warnings);
+                Some(ready)
+            }
+            Err(problems) => {
+                report.extend(problems);
+                None
+            }
+        }
+    }
+
     fn build(&self, at: &Anywhere<'_>, env: &Env) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
         let scope = Scope {
             place: &self.definition.at,

@@ -134,6 +134,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
     for overlap in &overlaps {
         report.add(overlap_problem(overlap, own, &added));
     }
+    report.sort();
     if !report.errors.is_empty() {
         return Err(report);
     }
@@ -193,7 +194,8 @@ fn registration_order(config: &Config) -> Vec<&RouteConfig> {
     routes
 }
 
-fn pattern(route: &RouteConfig) -> Pattern {
+/// What a request must look like to reach a route.
+pub(crate) fn pattern(route: &RouteConfig) -> Pattern {
     Pattern {
         path: route.path.clone(),
         hosts: route.hosts.clone(),

@@ -6,11 +6,13 @@
 //! Goma's fields come first, in Goma's order; then those that a middleware added; then, in debug, the details; then ours:
 //! `reason`, `bytes`, and where they say something `attempts` and `backend`.
 
+use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
+use log::Log;
 
 use super::format::{Form, Head, Line, Value};
 use super::log::level_of_status;
@@ -91,11 +93,16 @@ impl AccessLog {
 }
 
 /// Logs a request that could not be proxied, with its cause: `Failed to proxy request`. Core reference §5.9.
-pub fn failed(line: &AccessLine, cause: &dyn std::fmt::Display) {
+pub fn failed(line: &AccessLine, cause: &dyn Display) {
+    failed_to(log::logger(), line, cause);
+}
+
+fn failed_to(log: &dyn Log, line: &AccessLine, cause: &dyn Display) {
     log::error!(
+        logger: log,
         target: "goma_edge",
         method = line.method,
-        url = line.url,
+        url:% = redact::url(line.url),
         status = line.status,
         host = line.host,
         referer:% = redact::url(line.referer),
@@ -208,17 +215,18 @@ impl Record for Packed {
         let level = level_of_status(self.status);
         let mut line = Line::open(out, form, &Head { at: self.at, level, source: None, message: "Proxied request" });
         let mut texts = self.texts();
-        let mut text = || Value::Text(texts.next().unwrap_or_default());
-        for name in ["request_id", "method", "url", "http_version", "host"] {
-            line.add(name, text());
-        }
+        let mut text = || texts.next().unwrap_or_default();
+        line.add("request_id", Value::Text(text()));
+        line.add("method", Value::Text(text()));
+        line.add("url", Value::Text(&redact::url(text())));
+        line.add("http_version", Value::Text(text()));
+        line.add("host", Value::Text(text()));
         line.add("client_ip", Value::Text(&self.client_ip.to_string()));
-        let Value::Text(referer) = text() else { return };
-        line.add("referer", Value::Text(&redact::url(referer)));
+        line.add("referer", Value::Text(&redact::url(text())));
         line.add("status", Value::Uint(self.status.into()));
         line.add("duration", Value::Text(&Took(self.duration).to_string()));
-        line.add("route", text());
-        line.add("user_agent", text());
+        line.add("route", Value::Text(text()));
+        line.add("user_agent", Value::Text(text()));
         let backend = text();
         while let Some(name) = texts.next() {
             line.add(name, Value::Text(texts.next().unwrap_or_default()));
@@ -229,8 +237,8 @@ impl Record for Packed {
         if self.attempts > 1 {
             line.add("attempts", Value::Uint(self.attempts.into()));
         }
-        if !matches!(backend, Value::Text("")) {
-            line.add("backend", backend);
+        if !backend.is_empty() {
+            line.add("backend", Value::Text(backend));
         }
         line.close();
     }
@@ -259,8 +267,8 @@ impl Packed {
 /// A duration as Goma writes it: `123456ns`, `12.34ms`, `1.23s`, `1.20m`, `1.00h`.
 struct Took(Duration);
 
-impl std::fmt::Display for Took {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs_f64();
         match seconds {
             ..0.001 => write!(f, "{}ns", self.0.as_nanos()),
@@ -357,6 +365,20 @@ mod tests {
         assert!(json.find("X-Team") < json.find("request_content_length"));
         assert!(!json.contains("secret"), "{json}");
         assert!(written(&line, Format::Text).contains(" X-Team=\"a\\nb\" "));
+    }
+
+    #[test]
+    fn a_proxy_failure_names_its_cause() {
+        let (front, handle, kept) = captured(&Settings::default());
+        log::set_max_level(LevelFilter::Error);
+        let line = AccessLine { status: 502, reason: Reason::ConnectFailed, ..PLAIN };
+        failed_to(&front, &line, &"connection refused");
+        assert!(handle.flush());
+        let fields = "level=ERROR msg=\"Failed to proxy request\" method=GET url=/v1/x status=502 host=example.com \
+                      referer=\"\" duration=12.34ms client_ip=192.0.2.7 request_id=abc user_agent=\"curl/8 x\" route=api \
+                      reason=connect_failed backend=http://b:1 error=\"connection refused\"\n";
+        let kept = kept.lock().unwrap();
+        assert!(kept.ends_with(fields), "{kept}");
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn logger(settings: &Settings, queue: &Arc<Queue>) -> Logger {
     let form = settings.form();
     let with_source = settings.level >= LevelFilter::Debug;
     builder.format(move |out, record| out.write_all(line(form, with_source, record).as_bytes()));
-    builder.target(Target::Pipe(Box::new(Pipe(queue.clone()))));
+    builder.target(Target::Pipe(Box::new(Pipe { form, queue: queue.clone() })));
     builder.build()
 }
 
@@ -175,11 +175,14 @@ const LIBRARIES: &[&str] =
     &["pingora", "h2", "hickory", "rustls", "hyper", "tokio", "tower", "reqwest", "mio", "notify", "want"];
 
 /// `env_logger` writes each line with one call.
-struct Pipe(Arc<Queue>);
+struct Pipe {
+    form: Form,
+    queue: Arc<Queue>,
+}
 
 impl Write for Pipe {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(Message::Line(String::from_utf8_lossy(line).into_owned()));
+        self.queue.push(Message::Line(self.form, String::from_utf8_lossy(line).into_owned()));
         Ok(line.len())
     }
 
@@ -236,6 +239,7 @@ pub(super) fn level_of_status(status: u16) -> Level {
 #[cfg(test)]
 pub(super) mod tests {
     use std::fs;
+    use std::path::Path;
     use std::sync::Mutex;
 
     use super::*;
@@ -335,6 +339,27 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_was_logged_before_a_reload_goes_where_it_belonged() {
+        let forms = Arc::new(Mutex::new(Vec::new()));
+        let kept = forms.clone();
+        let info = settings(LevelFilter::Info, Format::Text);
+        let (front, handle) = start(
+            &info,
+            Box::new(move |form, lines| {
+                kept.lock().unwrap().push((form, lines.iter().filter(|byte| **byte == b'\n').count()));
+                Ok(())
+            }),
+        );
+        tell(&front, "goma_edge", Level::Info, "before");
+        let after = settings(LevelFilter::Info, Format::Json);
+        handle.settings.store(Arc::new(after.clone()));
+        handle.logger.store(Arc::new(logger(&after, &handle.queue)));
+        tell(&front, "goma_edge", Level::Info, "after");
+        assert!(handle.flush());
+        assert_eq!(*forms.lock().unwrap(), [(Form::GoDefault, 1), (Form::Json, 1)]);
+    }
+
+    #[test]
     fn a_log_file_that_was_moved_away_is_made_anew_at_a_reload() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("goma.log");
@@ -354,11 +379,15 @@ pub(super) mod tests {
     #[test]
     fn without_its_file_the_log_goes_to_the_console_and_says_why() {
         let folder = tempfile::tempdir().unwrap();
-        let file = FileSettings { path: folder.path().into(), max_size_mb: 1, max_backups: 1, max_age_days: 1 };
-        let (front, handle, kept) = captured(&Settings { file: Some(file), ..Settings::default() });
-        tell(&front, "goma_edge", Level::Error, "still here");
-        assert!(handle.flush());
-        let kept = kept.lock().unwrap();
-        assert!(kept.contains("Cannot open the log file") && kept.contains("still here"), "{kept}");
+        for (path, notice) in
+            [(folder.path(), "Cannot open the log file"), (Path::new("/dev/full"), "Cannot write the log file")]
+        {
+            let file = FileSettings { path: path.into(), max_size_mb: 1, max_backups: 1, max_age_days: 1 };
+            let (front, handle, kept) = captured(&Settings { file: Some(file), ..Settings::default() });
+            tell(&front, "goma_edge", Level::Error, "still here");
+            assert!(handle.flush());
+            let kept = kept.lock().unwrap();
+            assert!(kept.contains(notice) && kept.contains("still here"), "{kept}");
+        }
     }
 }

@@ -15,7 +15,7 @@ pub mod log;
 pub mod metrics;
 mod process;
 mod queue;
-mod redact;
+pub mod redact;
 mod rotate;
 pub mod route;
 pub mod table;

@@ -12,8 +12,8 @@ use super::format::Form;
 
 /// What the writer is handed.
 pub(super) enum Message {
-    /// A finished line, with its line feed.
-    Line(String),
+    /// A finished line, with its line feed, and the form it was given: the settings may be others when it is written.
+    Line(Form, String),
     /// A record that is yet to be put into a form.
     Record(Box<dyn Record>),
     /// Everything before this is to be written now.
@@ -31,7 +31,7 @@ pub(super) trait Record: Send {
 impl Message {
     pub fn size(&self) -> usize {
         match self {
-            Message::Line(line) => line.len(),
+            Message::Line(_, line) => line.len(),
             Message::Record(record) => record.size(),
             Message::Flush(_) => 0,
         }
@@ -104,7 +104,7 @@ mod tests {
     fn a_full_queue_drops_and_counts_instead_of_waiting() {
         let (queue, receiver, counts) = Queue::new();
         for _ in 0..MAX_RECORDS + 3 {
-            queue.push(Message::Line("x\n".into()));
+            queue.push(Message::Line(Form::Text, "x\n".into()));
         }
         assert_eq!((queue.dropped(), receiver.try_iter().count()), (3, MAX_RECORDS));
         assert_eq!(counts.waiting.load(Relaxed), 2 * MAX_RECORDS, "the writer takes off what it has taken");
@@ -114,7 +114,7 @@ mod tests {
     fn few_large_records_fill_the_queue_as_well() {
         let (queue, receiver, _) = Queue::new();
         for _ in 0..30 {
-            queue.push(Message::Line("x".repeat(1024 * 1024)));
+            queue.push(Message::Line(Form::Text, "x".repeat(1024 * 1024)));
         }
         assert_eq!((queue.dropped(), receiver.try_iter().count()), (13, 17));
     }

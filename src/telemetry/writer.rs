@@ -45,13 +45,17 @@ pub(super) struct Writer {
     counts: Arc<Counts>,
     /// Dropped records that were already told of.
     told: u64,
+    /// Lines to be written, all of one form.
     out: String,
+    form: Form,
 }
 
 impl Writer {
     pub fn new(settings: Arc<ArcSwap<Settings>>, counts: Arc<Counts>, console: Console) -> Writer {
+        let opened = settings.load_full();
         let mut writer = Writer {
-            opened: settings.load_full(),
+            form: opened.form(),
+            opened,
             settings,
             file: None,
             retry_at: Instant::now(),
@@ -70,7 +74,7 @@ impl Writer {
             let mut flushed = Vec::new();
             let mut taken = 0;
             self.follow_settings();
-            let more = std::iter::from_fn(|| receiver.try_recv().ok());
+            let more = receiver.try_iter().take(ROUND);
             for message in std::iter::once(first).chain(more) {
                 self.take(message, &mut flushed);
                 taken += 1;
@@ -90,15 +94,23 @@ impl Writer {
         }
     }
 
-    fn form(&self) -> Form {
-        self.opened.form()
+    /// Where lines of this form are collected; those of another form are written first.
+    fn batch(&mut self, form: Form) -> &mut String {
+        if self.form != form {
+            self.write();
+            self.form = form;
+        }
+        &mut self.out
     }
 
     fn take(&mut self, message: Message, flushed: &mut Vec<SyncSender<()>>) {
         self.counts.waiting.fetch_sub(message.size(), Relaxed);
         match message {
-            Message::Line(line) => self.out.push_str(&line),
-            Message::Record(record) => record.write(&mut self.out, self.opened.form()),
+            Message::Line(form, line) => self.batch(form).push_str(&line),
+            Message::Record(record) => {
+                let form = self.opened.form();
+                record.write(self.batch(form), form);
+            }
             Message::Flush(done) => flushed.push(done),
         }
     }
@@ -134,7 +146,7 @@ impl Writer {
         if let Some(Err(error)) = &to_file {
             self.fall_back("Cannot write the log file", error);
         }
-        if !matches!(to_file, Some(Ok(()))) && self.print(&lines).is_err() {
+        if !matches!(to_file, Some(Ok(()))) && (self.console)(self.form, lines.as_bytes()).is_err() {
             self.lost(&lines);
         }
         self.out = lines;
@@ -149,25 +161,22 @@ impl Writer {
         let path = self.opened.file.as_ref().map(|file| file.path.display().to_string());
         let fields = [("path", path.unwrap_or_default()), ("error", error.to_string())];
         let mut notice = String::new();
-        own_line(&mut notice, self.form(), message, &fields);
-        let _ = self.print(&notice); // there is no further place to say it
+        own_line(&mut notice, self.opened.form(), message, &fields);
+        let _ = (self.console)(self.opened.form(), notice.as_bytes()); // there is no further place to say it
     }
 
-    fn print(&mut self, lines: &str) -> io::Result<()> {
-        let form = self.form();
-        (self.console)(form, lines.as_bytes())
-    }
-
+    /// Not even the console takes them: they are counted, and there is nobody to tell.
     fn lost(&mut self, lines: &str) {
         let lines = lines.lines().count() as u64;
-        self.told += self.counts.dropped.fetch_add(lines, Relaxed).saturating_sub(self.told) + lines;
+        self.told = self.counts.dropped.fetch_add(lines, Relaxed) + lines;
     }
 
     fn tell_of_drops(&mut self) {
         let dropped = self.counts.dropped.load(Relaxed);
         if dropped > self.told {
             let fields = [("lines", (dropped - self.told).to_string())];
-            own_line(&mut self.out, self.opened.form(), "Log lines dropped", &fields);
+            let form = self.opened.form();
+            own_line(self.batch(form), form, "Log lines dropped", &fields);
             self.told = dropped;
         }
     }
@@ -185,6 +194,8 @@ fn own_line(out: &mut String, form: Form, message: &str, fields: &[(&str, String
 
 /// Bytes that are collected before they are written.
 const BATCH_BYTES: usize = 256 * 1024;
+/// Records of one round; the settings are looked at between rounds.
+const ROUND: usize = 1024;
 /// Pause after a round in which more than one record came.
 const REST: Duration = Duration::from_millis(2);
 /// Time until a file that failed is tried again.

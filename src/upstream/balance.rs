@@ -176,11 +176,11 @@ impl Upstream {
     fn choose(&self, facts: &dyn Facts, eligible: impl Fn(usize) -> bool) -> Option<usize> {
         if self.mode == Mode::Canary {
             let exclusive = self.exclusive(facts, &eligible);
-            return exclusive.or_else(|| self.from_pool(|i| eligible(i) && self.in_pool(i, facts)));
+            return exclusive.or_else(|| self.draw(|i| eligible(i) && self.in_pool(i, facts)));
         }
         let candidate = |i: &usize| takes_part(&self.backends[*i], self.mode) && eligible(*i);
         if self.mode == Mode::Weighted {
-            return self.from_pool(|i| candidate(&i));
+            return self.draw(|i| candidate(&i));
         }
         let all = 0..self.backends.len();
         let count = non_zero(all.clone().filter(candidate).count())?;
@@ -215,7 +215,7 @@ impl Upstream {
     /// A random member, by weight; all are equal when none has a weight.
     ///
     /// One pass: each member replaces the choice so far with the probability that is its share of the sum so far.
-    fn from_pool(&self, member: impl Fn(usize) -> bool) -> Option<usize> {
+    fn draw(&self, member: impl Fn(usize) -> bool) -> Option<usize> {
         let mut rng = rand::rng();
         let (mut sum, mut count) = (0_u64, 0_u64);
         let (mut by_weight, mut of_equals) = (None, None);

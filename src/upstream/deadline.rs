@@ -4,9 +4,10 @@
 //! would cut a slow download or an event stream. Instead a timer of ours shuts the connection down: the pending
 //! read ends with an error, and [`HeaderDeadline::expired`] tells why.
 //!
-//! Use: [`new`](HeaderDeadline::new) in `connected_to_upstream`, [`start`](HeaderDeadline::start) when the request
-//! body has ended, [`stop`](HeaderDeadline::stop) with the response header. It costs two system calls and a task a
-//! request, on routes that set `responseHeaderTimeout` only.
+//! Use: [`new`](HeaderDeadline::new) in `connected_to_upstream` (a new one each attempt);
+//! [`start`](HeaderDeadline::start) in `upstream_request_filter` for a request without body (Pingora calls no body
+//! filter for it towards HTTP/2) and else when the body has ended; [`stop`](HeaderDeadline::stop) with the response
+//! header. It costs two system calls and a task a request, on routes that set `responseHeaderTimeout` only.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};

@@ -200,6 +200,7 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
     use super::super::origin::tests::literal;
+    use super::super::testing::until;
     use super::*;
 
     /// A check whose results the test hands out one by one, and which tells when it wants the next.
@@ -242,7 +243,7 @@ mod tests {
             for healthy in results {
                 self.results.send(*healthy).unwrap();
             }
-            until(|| self.started.load(Ordering::SeqCst) == target).await;
+            until("the results to count", || self.started.load(Ordering::SeqCst) == target).await;
         }
     }
 
@@ -263,15 +264,6 @@ mod tests {
             Some((&runtime, Arc::new(Semaphore::new(1)))),
         );
         Scripted { check, results: sender, started, epoch }
-    }
-
-    async fn until(mut holds: impl FnMut() -> bool) {
-        let wait = async {
-            while !holds() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("the condition never held");
     }
 
     #[tokio::test]

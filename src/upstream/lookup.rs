@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-    ServerOrderingStrategy,
 };
+use hickory_resolver::lookup_ip::LookupIp;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
 use hickory_resolver::system_conf::read_system_conf;
+use tokio::sync::Semaphore;
 
 /// How names are resolved. Fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,16 +76,18 @@ pub(super) enum LookupError {
 /// The means to look names up. Cheap to share, no state of its own worth keeping.
 pub(super) struct Lookup {
     settings: DnsSettings,
-    dns: Result<TokioResolver, String>,
+    /// Asked in this order; empty when there is none.
+    resolvers: Vec<TokioResolver>,
+    permits: Semaphore,
 }
 
 impl Lookup {
     pub fn new(settings: DnsSettings) -> Self {
-        let dns = resolver(&settings).map_err(|error| error.to_string());
-        if let Err(error) = &dns {
+        let resolvers = resolvers(&settings).unwrap_or_else(|error| {
             log::warn!(target: "dns", "only the hosts file resolves names: {error}");
-        }
-        Self { settings, dns }
+            Vec::new()
+        });
+        Self { settings, resolvers, permits: Semaphore::new(LOOK_UPS_AT_ONCE) }
     }
 
     pub async fn find(&self, host: &str) -> Result<Answer, LookupError> {
@@ -106,20 +109,31 @@ impl Lookup {
         hosts_entries(&String::from_utf8_lossy(&bytes), host)
     }
 
+    /// The next server is asked when one is silent or unreachable; "no such name" is an answer.
     async fn in_dns(&self, host: &str) -> Result<Answer, LookupError> {
+        let _permit = self.permits.acquire().await;
         let failed = |error: &dyn ToString| LookupError::Failed(error.to_string());
-        let dns = self.dns.as_ref().map_err(|error| failed(error))?;
         let name = Name::from_str_relaxed(host).map_err(|error| failed(&error))?;
-        let found = dns.lookup_ip(name).await.map_err(|error| match error {
-            NetError::Timeout => LookupError::TimedOut,
-            error => failed(&error),
-        })?;
+        let mut silence = LookupError::Failed("there is no name server".to_owned());
+        for resolver in &self.resolvers {
+            match resolver.lookup_ip(name.clone()).await {
+                Ok(found) => return self.answer(&found),
+                Err(NetError::Timeout) => silence = LookupError::TimedOut,
+                Err(error) if error.is_no_records_found() => return Err(failed(&error)),
+                Err(error) => silence = failed(&error),
+            }
+        }
+        Err(silence)
+    }
+
+    fn answer(&self, found: &LookupIp) -> Result<Answer, LookupError> {
         let ips = in_order(found.iter().collect());
         if ips.is_empty() {
-            return Err(failed(&"the name has no addresses"));
+            return Err(LookupError::Failed("the name has no addresses".to_owned()));
         }
         let ttl = found.valid_until().saturating_duration_since(Instant::now());
-        Ok(Answer { ips, ttl: self.bounded(ttl) })
+        let ttl = self.bounded(ttl);
+        Ok(Answer { ips, ttl })
     }
 
     fn bounded(&self, ttl: Duration) -> Duration {
@@ -127,24 +141,30 @@ impl Lookup {
     }
 }
 
-fn resolver(settings: &DnsSettings) -> Result<TokioResolver, NetError> {
+/// One for the system's servers together, or one for each server of the settings: hickory's own way through a list
+/// has one limit for all of it.
+fn resolvers(settings: &DnsSettings) -> Result<Vec<TokioResolver>, NetError> {
     let system = read_system_conf();
-    let (config, mut options) = if settings.resolvers.is_empty() {
-        system?
-    } else {
-        let (domain, search, ndots) = match system {
-            Ok((config, options)) => (config.domain().cloned(), config.search().to_vec(), options.ndots),
-            Err(_) => (None, Vec::new(), 1),
-        };
-        let servers = settings.resolvers.iter().map(name_server).collect();
+    let Some(last) = settings.resolvers.len().checked_sub(1) else {
+        let (config, options) = system?;
+        return Ok(vec![resolver(config, options)?]);
+    };
+    let (config, options) = system.unwrap_or_default();
+    let ndots = options.ndots;
+    let servers = settings.resolvers.iter().enumerate();
+    let one = |(index, address)| {
+        let (domain, search) = (config.domain().cloned(), config.search().to_vec());
+        let config = ResolverConfig::from_parts(domain, search, vec![name_server(address)]);
         let mut options = ResolverOpts::default();
         options.ndots = ndots;
-        options.timeout = Duration::from_secs(5);
-        options.attempts = 1;
-        options.num_concurrent_reqs = 1;
-        options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
-        (ResolverConfig::from_parts(domain, search, servers), options)
+        options.attempts = 0;
+        options.timeout = if index == last { LIMIT } else { LIMIT_BEFORE_NEXT };
+        resolver(config, options)
     };
+    servers.map(one).collect()
+}
+
+fn resolver(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResolver, NetError> {
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     options.use_hosts_file = ResolveHosts::Never;
     // Names keep their answers themselves; a second cache would hide a forced look-up from the server.
@@ -192,6 +212,11 @@ fn in_order(ips: Vec<IpAddr>) -> Vec<IpAddr> {
 const MIN_TTL: Duration = Duration::from_secs(1);
 const HOSTS_TTL: Duration = Duration::from_secs(10);
 const MAX_ADDRESSES: usize = 64;
+const LOOK_UPS_AT_ONCE: usize = 64;
+/// For a server of the settings.
+const LIMIT: Duration = Duration::from_secs(5);
+/// For one that is not the last: a first request waits as long as for a connection, and the next shall have its turn.
+const LIMIT_BEFORE_NEXT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 pub(super) mod tests {

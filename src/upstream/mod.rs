@@ -35,6 +35,8 @@ mod probe;
 mod registry;
 pub mod retry;
 mod settings;
+#[cfg(test)]
+mod testing;
 mod tls;
 
 pub use backend::{Backend, Outcome};

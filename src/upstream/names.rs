@@ -81,6 +81,10 @@ impl Names {
             return name;
         }
         let name = Arc::new(Name::start(host, self.lookup.clone(), self.handle.as_ref()));
+        if known.len() == known.capacity() {
+            // Names of redirected health checks come and go between two sweeps.
+            known.retain(|_, name| name.strong_count() > 0);
+        }
         known.insert(host.to_owned(), Arc::downgrade(&name));
         name
     }
@@ -229,19 +233,11 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::super::lookup::tests::Server;
+    use super::super::testing::until;
     use super::*;
 
     fn names(server: &Server) -> Names {
         Names::new(Lookup::new(server.settings()), Some(Handle::current()))
-    }
-
-    async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-        let wait = async {
-            while !holds() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
     }
 
     #[tokio::test]

@@ -173,8 +173,8 @@ mod tests {
     use super::*;
 
     const CA: &str = include_str!("testdata/ca.pem");
-    const CERTIFICATE: &str = include_str!("testdata/client.pem");
-    const KEY: &str = include_str!("testdata/client.key");
+    const CERTIFICATE: &str = include_str!("testdata/leaf.pem");
+    const KEY: &str = include_str!("testdata/leaf.key");
     const OTHER_KEY: &str = include_str!("testdata/other.key");
 
     fn tls(roots: Option<&str>, certificate: &str, key: &str) -> Tls {

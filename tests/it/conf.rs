@@ -56,9 +56,8 @@ async fn bad_configurations_fail_with_the_message_beside_them() {
 #[tokio::test]
 async fn what_check_refuses_the_server_refuses_too() {
     for file in files("tests/conf/bad").into_iter().step_by(5) {
-        let text = fs::read_to_string(&file).expect("a readable file");
-        let end = Gateway::builder().config(&text).start_fails().await;
-        assert_eq!(end.code, Some(1), "{}: {}", file.display(), end.all());
+        let (output, name) = run(&file, &["server", "-c"]).await;
+        assert_eq!(output.code, Some(1), "{name}: {}", output.all());
     }
 }
 
@@ -72,11 +71,15 @@ async fn good_configurations_serve() {
     }
 }
 
-/// Runs `config check` in the file's folder, so that messages name the bare file.
 async fn check(file: &Path) -> (Output, String) {
+    run(file, &["config", "check", "-c"]).await
+}
+
+/// Runs a command on a file in its own folder, so that messages name the bare file.
+async fn run(file: &Path, command: &[&str]) -> (Output, String) {
     let folder = file.parent().expect("a file is in a folder");
     let name = file.file_name().expect("a file has a name").to_string_lossy().into_owned();
-    (goma_in(folder, &[], &["config", "check", "-c", &name]).await, name)
+    (goma_in(folder, &[], &[command, &[name.as_str()]].concat()).await, name)
 }
 
 /// The lines about problems, without the summary.

@@ -25,7 +25,7 @@ async fn a_request_line_has_one_form() {
         ("plain", line("GET /x?y HTTP/1.1"), Read("GET", "/x?y", "")),
         ("one empty line before", line("\r\nGET /x HTTP/1.1"), Read("GET", "/x", "")),
         ("a method of its own", line("PROPFIND /x HTTP/1.1"), Read("PROPFIND", "/x", "")),
-        ("characters of the wild", line("GET /a|{}\"<>^` HTTP/1.1"), Read("GET", "/a|{}\"<>^`", "")),
+        ("characters of the wild", line("GET /a|{}\"<>^` HTTP/1.1"), Read("GET", "/a|{}%22%3C%3E^%60", "")),
         ("absolute form", line("GET http://a/x?y HTTP/1.1"), Read("GET", "/x?y", "")),
         ("absolute form, other case", line("GET HTTP://A/x HTTP/1.1"), Read("GET", "/x", "")),
         ("absolute form of another host", line("GET http://b/x HTTP/1.1"), Refused(400)),
@@ -159,14 +159,16 @@ async fn broken_chunks_never_become_a_whole_request() {
         ("a trailer with bare LF", "5\r\nhello\r\n0\r\nA: b\n\r\n".to_owned()),
     ];
     let (origin, gateway) = front().await;
-    for (about, body) in rows {
-        origin.forget();
-        let head = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (row, (about, body)) in rows.iter().enumerate() {
+        let head = format!("POST /{row} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
         let answer = gateway.raw(format!("{head}{body}").as_bytes()).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{about}: {answer}");
-        // The head may have gone on before the body turned out broken: the backend then sees it cut.
-        let seen = origin.seen();
-        assert!(seen.len() <= 1 && !seen.iter().any(|seen| seen.whole), "{about}: {seen:?}");
+    }
+    // A head may have gone on before its body turned out broken: the backend then sees it cut.
+    for seen in origin.seen() {
+        let row = seen.target.trim_start_matches('/').parse::<usize>();
+        let about = row.ok().and_then(|row| rows.get(row)).map_or("no row", |row| row.0);
+        assert!(!seen.whole && about != "no row", "{about}: {seen:?}");
     }
     let good = "5;name=\"a value\";b\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n";
     let head = "POST /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";

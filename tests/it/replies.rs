@@ -167,12 +167,15 @@ async fn a_route_in_maintenance_asks_nobody() {
 
 #[tokio::test]
 async fn a_refusal_to_head_has_no_body_and_keeps_the_connection_in_step() {
-    let gateway = Gateway::builder().routes("- {name: r, path: /, target: 'http://127.0.0.1:1'}").await;
+    let routes = "- {name: r, path: /, methods: [POST], target: 'http://127.0.0.1:1'}";
+    let gateway = Gateway::builder().routes(routes).await;
     let mut connection = gateway.connect().await;
     for _ in 0..3 {
-        let reply = connection.send(gateway.request("HEAD", "/")).await;
-        assert_eq!(reply.status, 502);
-        let reply = connection.send(gateway.get("/")).await;
-        assert_eq!((reply.status, reply.text().as_str()), (502, "502 Bad Gateway \n"));
+        for (method, text) in [("HEAD", ""), ("GET", "405 GET method not allowed\n")] {
+            let reply = connection.send(gateway.request(method, "/")).await;
+            assert_eq!((reply.status, reply.text().as_str(), reply.keeps_alive()), (405, text, true));
+        }
     }
+    let failed = connection.send(gateway.post("/")).await;
+    assert_eq!((failed.status, failed.text().as_str()), (502, "502 Bad Gateway \n"));
 }

@@ -6,6 +6,7 @@ use tokio::net::TcpListener;
 
 use super::super::matching::Match;
 use super::super::matching::tests::Request;
+use super::super::testing::until;
 use super::super::{Outcome, PeerKind, Tried};
 use super::*;
 
@@ -144,15 +145,6 @@ async fn origin() -> (String, Arc<AtomicBool>) {
         }
     });
     (endpoint, healthy)
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::cli::{self, Output};
 use super::gateway::Gateway;
 use super::{eventually, place};
 
-/// A gateway to be started; awaiting it starts it and waits until it listens.
+/// A gateway to be started; awaiting it starts it and waits until it is ready.
 #[derive(Default)]
 pub struct Builder {
     words: Words,
@@ -61,11 +61,13 @@ impl Builder {
 
     pub async fn start(self) -> Gateway {
         let gateway = self.spawn();
-        eventually("the gateway listens", async || {
+        eventually("the gateway is ready", async || {
             if let Some(status) = gateway.exited() {
                 panic!("the gateway did not start ({status})");
             }
-            gateway.accepts().await.then_some(())
+            // What has no readiness endpoint is ready when it listens.
+            let reply = gateway.get("/readyz").attempt().await.ok()?;
+            (reply.status != 503).then_some(())
         })
         .await;
         gateway

@@ -68,7 +68,11 @@ impl Turn<'_> {
                 let _ = self.wire.stream().set_zero_linger();
                 return Err(broken("a wish to reset is no error"));
             }
-            Body::Hang => std::future::pending().await,
+            Body::Hang => {
+                // Until the client has gone.
+                while self.wire.wait_for_more().await? {}
+                return Ok(false);
+            }
             Body::Raw(pieces) => {
                 self.pieces(pieces, |data| data.clone()).await?;
                 return Ok(false);

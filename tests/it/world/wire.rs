@@ -99,13 +99,18 @@ impl Wire {
 
     /// Waits for as long as it takes until there is a byte; `false` at the end of the stream.
     pub async fn wait(&mut self) -> io::Result<bool> {
-        self.buffer.reserve(64 * 1024);
-        Ok(!self.buffer.is_empty() || self.stream.read_buf(&mut self.buffer).await? > 0)
+        Ok(!self.buffer.is_empty() || self.wait_for_more().await?)
     }
 
     /// Whether something is there to be read now, be it the end of the stream.
     pub async fn has_come(&mut self) -> bool {
         !self.buffer.is_empty() || timeout(Duration::from_millis(1), self.stream.peek(&mut [0])).await.is_ok()
+    }
+
+    /// Reads once, for as long as it takes; `false` at the end of the stream.
+    pub async fn wait_for_more(&mut self) -> io::Result<bool> {
+        self.buffer.reserve(64 * 1024);
+        Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
     }
 
     /// Everything until the peer closes; a reset after the last byte counts as a close.

@@ -4,21 +4,21 @@
 //! nearest known key), and decoding goes on after a wrong value. For the latter the value at fault is left out and the
 //! whole is decoded again, until it works: every field has a default, so it does.
 
+mod access;
+mod deserializer;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use serde::de::value::StrDeserializer;
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
-    Visitor,
-};
+use serde::de::DeserializeOwned;
 
 use super::fault::{At, Fault};
 use super::nearest::nearest;
-use super::node::{Entry, Node, Step, Value};
+use super::node::{Node, Scalar, Step, Style, Value};
 use super::place::Place;
 use super::problem::Problem;
 use super::scalar::{self, Mode, Number, Whole};
+use access::{Fields, Items};
 
 /// What a nearly known key means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ const GUARD_TYPO: usize = 2;
 
 /// Decodes the node at a place.
 pub fn decode<T: DeserializeOwned>(node: &Node, place: &Place, mode: Mode, typo: Typo) -> Decoded<T> {
-    let mut dropped = HashSet::new();
+    let mut dropped = Dropped::default();
     let mut errors = Vec::new();
     loop {
         let pass = Pass { place, mode, typo, dropped: &dropped, problems: RefCell::default() };
@@ -59,19 +59,40 @@ pub fn decode<T: DeserializeOwned>(node: &Node, place: &Place, mode: Mode, typo:
         };
         let at = fault.at.unwrap_or(At { steps: Vec::new(), node });
         let place = at.steps.iter().cloned().fold(place.clone(), |place, step| place.down(step));
-        errors.push(place.error(fault.message, fault.remedy));
-        if std::ptr::eq(at.node, node) || errors.len() >= MAX_ERRORS || !dropped.insert(at.node) {
+        // What fails even when blank has been told already.
+        if !dropped.once.contains(&at.node) {
+            errors.push(place.error(fault.message, fault.remedy));
+        }
+        if std::ptr::eq(at.node, node) || errors.len() >= MAX_ERRORS || !dropped.add(at.node) {
             return Decoded { value: None, problems: errors };
         }
     }
 }
+
+/// Values at fault: left out of maps, and blanked in lists, so that what follows keeps its number.
+#[derive(Default)]
+struct Dropped {
+    once: HashSet<*const Node>,
+    /// Those that are at fault even when blank: left out of lists too.
+    twice: HashSet<*const Node>,
+}
+
+impl Dropped {
+    /// Says whether that can make a difference.
+    fn add(&mut self, node: *const Node) -> bool {
+        self.once.insert(node) || self.twice.insert(node)
+    }
+}
+
+/// What a blanked item reads as.
+static BLANK: Node = Node { line: 0, column: 0, value: Value::Null };
 
 /// One try at the whole node.
 struct Pass<'a> {
     place: &'a Place,
     mode: Mode,
     typo: Typo,
-    dropped: &'a HashSet<*const Node>,
+    dropped: &'a Dropped,
     problems: RefCell<Vec<Problem>>,
 }
 
@@ -123,11 +144,12 @@ impl<'a> Reader<'a> {
 
     fn wanted(self, what: &str) -> Fault {
         let remedy = match self.node.scalar() {
-            Some(scalar) if scalar.style == super::node::Style::Quoted => {
-                let bare = super::node::Scalar { style: super::node::Style::Plain, ..scalar.clone() };
+            Some(scalar) if scalar.style == Style::Quoted => {
+                let bare = Scalar { style: Style::Plain, ..scalar.clone() };
                 let fits = scalar::boolean(&bare).is_some() || scalar::float(&bare, self.pass.mode).is_some();
                 if fits { "remove the quotes" } else { "" }
             }
+            None if what == "a string" && is_braced_name(self.node) => "put quotes around text with braces",
             _ => "",
         };
         self.locate(Fault::new(format!("expected {what}, found {}", scalar::describe(self.node)), remedy))
@@ -137,7 +159,7 @@ impl<'a> Reader<'a> {
         match &self.node.value {
             Value::Null => Ok(""),
             Value::Scalar(scalar) => Ok(&scalar.text),
-            Value::List(_) | Value::Map(_) => Err(self.wanted("a text")),
+            Value::List(_) | Value::Map(_) => Err(self.wanted("a string")),
         }
     }
 
@@ -207,8 +229,12 @@ impl<'a> Reader<'a> {
         Ok(Fields { reader: self, known, rest: entries, value: None })
     }
 
-    fn keep(self, node: &Node) -> bool {
-        !self.pass.dropped.contains(&std::ptr::from_ref(node))
+    fn is_dropped(self, node: &Node) -> bool {
+        self.pass.dropped.once.contains(&std::ptr::from_ref(node))
+    }
+
+    fn is_dropped_twice(self, node: &Node) -> bool {
+        self.pass.dropped.twice.contains(&std::ptr::from_ref(node))
     }
 
     /// The spelling of a key that a struct knows; reports a key that it does not.
@@ -233,247 +259,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-macro_rules! whole_numbers {
-    ($($method:ident, $visit:ident, $type:ty;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-            let number = self.whole(Whole::from(<$type>::MIN), Whole::from(<$type>::MAX))?;
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `whole` kept it in range.
-            visitor.$visit(number as $type)
-        }
-    )*};
-}
-
-macro_rules! texts {
-    ($($method:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-            visitor.visit_str(self.text()?)
-        }
-    )*};
-}
-
-impl<'de> Deserializer<'de> for Reader<'_> {
-    type Error = Fault;
-
-    whole_numbers! {
-        deserialize_i8, visit_i8, i8;
-        deserialize_i16, visit_i16, i16;
-        deserialize_i32, visit_i32, i32;
-        deserialize_i64, visit_i64, i64;
-        deserialize_u8, visit_u8, u8;
-        deserialize_u16, visit_u16, u16;
-        deserialize_u32, visit_u32, u32;
-        deserialize_u64, visit_u64, u64;
-    }
-
-    texts! { deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_identifier }
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let scalar = match &self.node.value {
-            Value::Null => return visitor.visit_unit(),
-            Value::List(_) => return visitor.visit_seq(self.items()?),
-            Value::Map(_) => return visitor.visit_map(self.fields(None)?),
-            Value::Scalar(scalar) => scalar,
-        };
-        if scalar.style == super::node::Style::Quoted {
-            return visitor.visit_str(&scalar.text);
-        }
-        match (scalar.text.as_str(), scalar::whole(scalar, self.pass.mode), scalar::float(scalar, self.pass.mode)) {
-            ("true" | "True" | "TRUE", _, _) => visitor.visit_bool(true),
-            ("false" | "False" | "FALSE", _, _) => visitor.visit_bool(false),
-            (_, Some(Number::Whole(number)), _) => match (i64::try_from(number), u64::try_from(number)) {
-                (Ok(number), _) => visitor.visit_i64(number),
-                (_, Ok(number)) => visitor.visit_u64(number),
-                _ => visitor.visit_str(&scalar.text),
-            },
-            (_, _, Some(number)) => visitor.visit_f64(number),
-            (text, _, _) => visitor.visit_str(text),
-        }
-    }
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_bool(self.boolean()?)
-    }
-
-    #[allow(clippy::cast_possible_truncation)] // A setting of this width has asked for it.
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_f32(self.float()? as f32)
-    }
-
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_f64(self.float()?)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
-    }
-
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.node.is_null() { visitor.visit_unit() } else { Err(self.wanted("nothing")) }
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
-        self.deserialize_unit(visitor)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_seq(self.items()?)
-    }
-
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Fault> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: usize,
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_map(self.fields(None)?)
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        visitor.visit_map(self.fields(Some(fields))?)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        match &self.node.value {
-            Value::Map(entries) if entries.len() == 1 => {
-                visitor.visit_enum(Variant { reader: self, entry: &entries[0] })
-            }
-            _ => {
-                let word: StrDeserializer<'_, Fault> = self.text()?.into_deserializer();
-                visitor.visit_enum(word)
-            }
-        }
-    }
-
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_unit()
-    }
-}
-
-struct Items<'a> {
-    reader: Reader<'a>,
-    rest: std::iter::Enumerate<std::slice::Iter<'a, Node>>,
-}
-
-impl<'de> SeqAccess<'de> for Items<'_> {
-    type Error = Fault;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        let reader = self.reader;
-        let Some((index, node)) = self.rest.find(|(_, node)| reader.keep(node)) else {
-            return Ok(None);
-        };
-        let trail = Trail { above: reader.trail, step: Part::Index(index) };
-        let item = Reader { node, trail: Some(&trail), ..reader };
-        seed.deserialize(item).map(Some).map_err(|fault| item.locate(fault))
-    }
-}
-
-struct Fields<'a> {
-    reader: Reader<'a>,
-    /// The keys of a struct; none for a free map.
-    known: Option<&'static [&'static str]>,
-    rest: std::slice::Iter<'a, Entry>,
-    value: Option<&'a Entry>,
-}
-
-impl<'de> MapAccess<'de> for Fields<'_> {
-    type Error = Fault;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        for entry in self.rest.by_ref() {
-            if !self.reader.keep(&entry.node) {
-                continue;
-            }
-            let key = match self.known {
-                None => entry.key.as_str(),
-                Some(known) => match self.reader.known_key(&entry.key, known) {
-                    // Nothing after the colon: the field keeps its default.
-                    Some(_) if entry.node.is_null() => continue,
-                    Some(key) => key,
-                    None => continue,
-                },
-            };
-            self.value = Some(entry);
-            let key: StrDeserializer<'_, Fault> = key.into_deserializer();
-            return seed.deserialize(key).map(Some);
-        }
-        Ok(None)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        let Some(entry) = self.value.take() else {
-            return Err(Fault::new("a value was asked for before its key", ""));
-        };
-        let trail = Trail { above: self.reader.trail, step: Part::Key(&entry.key) };
-        let value = Reader { node: &entry.node, trail: Some(&trail), ..self.reader };
-        seed.deserialize(value).map_err(|fault| value.locate(fault))
-    }
-}
-
-/// An enum's variant with content, written as a map with one key.
-struct Variant<'a> {
-    reader: Reader<'a>,
-    entry: &'a Entry,
-}
-
-impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
-    type Error = Fault;
-    type Variant = Variant<'a>;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Variant<'a>), Fault> {
-        let name: StrDeserializer<'_, Fault> = self.entry.key.as_str().into_deserializer();
-        Ok((seed.deserialize(name)?, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'_> {
-    type Error = Fault;
-
-    fn unit_variant(self) -> Result<(), Fault> {
-        Err(self.reader.wanted("a word"))
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
-        let trail = Trail { above: self.reader.trail, step: Part::Key(&self.entry.key) };
-        let content = Reader { node: &self.entry.node, trail: Some(&trail), ..self.reader };
-        seed.deserialize(content).map_err(|fault| content.locate(fault))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Fault> {
-        let trail = Trail { above: self.reader.trail, step: Part::Key(&self.entry.key) };
-        Reader { node: &self.entry.node, trail: Some(&trail), ..self.reader }.deserialize_seq(visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        let trail = Trail { above: self.reader.trail, step: Part::Key(&self.entry.key) };
-        Reader { node: &self.entry.node, trail: Some(&trail), ..self.reader }.deserialize_struct("", fields, visitor)
-    }
+/// What an unquoted `{name}` looks like: a map with a key and nothing else.
+fn is_braced_name(node: &Node) -> bool {
+    matches!(node.entries(), [only] if only.node.is_null())
 }
 
 #[cfg(test)]
@@ -483,8 +271,8 @@ mod tests {
 
     use serde::Deserialize;
 
-    use super::super::parse::parse;
     use super::*;
+    use crate::config::parse::parse;
 
     #[derive(Debug, Default, PartialEq, Deserialize)]
     #[serde(default, rename_all = "camelCase")]
@@ -542,14 +330,16 @@ mod tests {
             ("a whole number as a share", "share: 1", Sample { share: 1.0, ..Sample::default() }),
             ("nothing keeps the default", "inner:\n  statusCode:\ntext: ~", Sample::default()),
             ("an empty section keeps its defaults", "inner: {}", Sample::default()),
-            ("nothing inside a map is an empty text", "map: {a: }", Sample {
-                map: [("a".to_owned(), String::new())].into(),
-                ..Sample::default()
-            }),
-            ("a list of maps", "inners: [{statusCode: 1}, {}]", Sample {
-                inners: vec![inner(1), inner(403)],
-                ..Sample::default()
-            }),
+            (
+                "nothing inside a map is an empty text",
+                "map: {a: }",
+                Sample { map: [("a".to_owned(), String::new())].into(), ..Sample::default() },
+            ),
+            (
+                "a list of maps",
+                "inners: [{statusCode: 1}, {}]",
+                Sample { inners: vec![inner(1), inner(403)], ..Sample::default() },
+            ),
             ("a word of a list", "mode: green", Sample { mode: Colour::Green, ..Sample::default() }),
             ("a word with content", "mode: {mixed: 3}", Sample { mode: Colour::Mixed(3), ..Sample::default() }),
             ("an empty file", "", Sample::default()),
@@ -562,12 +352,7 @@ mod tests {
     #[test]
     fn a_rule_is_read_more_laxly_than_the_document() {
         let yaml = "COUNT: '7'\nINNER: {statuscode: '404'}\nText: 5";
-        let sample = Sample {
-            count: 7,
-            text: "5".into(),
-            inner: Inner { status_code: 404 },
-            ..Sample::default()
-        };
+        let sample = Sample { count: 7, text: "5".into(), inner: Inner { status_code: 404 }, ..Sample::default() };
         assert_eq!(read(yaml, Mode::Rules, Typo::Warn), (Some(sample), vec![]));
         let (_, problems) = read("count: '7'\nCount: 1", Mode::Document, Typo::Warn);
         assert_eq!(
@@ -599,21 +384,53 @@ other: 1
         assert_eq!(
             problems,
             [
-                "error: t.yml:1: text: expected a text, found a list",
+                "error: t.yml:1: text: expected a string, found a list",
                 "error: t.yml:2: flag: expected true or false, found \"maybe\"",
                 "error: t.yml:3: count: is above 65535",
                 "error: t.yml:4: signed: expected a whole number, found \"ten\"",
                 "error: t.yml:5: list[1]: expected a whole number, found \"x\"",
                 "error: t.yml:5: list[2]: is above 255",
-                "error: t.yml:6: map.a: expected a text, found a map",
+                "error: t.yml:6: map.a: expected a string, found a map",
                 "error: t.yml:8: inners[0].statusCode: must not be negative",
                 "error: t.yml:10: mode: \"blue\" is not a known value; write one of red, green, mixed",
                 "warning: t.yml:12: other: is not a known key and is ignored",
             ]
         );
         let inners = vec![Inner::default(), Inner { status_code: 200 }];
-        let rest = Sample { list: vec![1], inners, maybe: Some("kept".into()), ..Sample::default() };
+        let rest = Sample { list: vec![1, 0, 0], inners, maybe: Some("kept".into()), ..Sample::default() };
         assert_eq!(sample, Some(rest));
+    }
+
+    #[test]
+    fn a_wrong_item_does_not_shift_the_numbers_of_the_others() {
+        #[derive(Debug, Default, PartialEq, Deserialize)]
+        #[serde(default)]
+        struct Colours {
+            list: Vec<Colour>,
+            words: Vec<String>,
+            grey: Word,
+        }
+        #[derive(Debug, Default, PartialEq, Deserialize)]
+        enum Word {
+            #[default]
+            Only,
+        }
+        let (document, _) = parse("t.yml", "list: [pink, red, blue]\nwords: [[a], {b: }, c]\ngrey: {x}");
+        let document = Arc::new(document);
+        let decoded: Decoded<Colours> = decode(&document.root, &Place::root(&document), Mode::Document, Typo::Warn);
+        let lines: Vec<String> = decoded.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "error: t.yml:1: list[0]: \"pink\" is not a known value; write one of red, green, mixed",
+                "error: t.yml:1: list[2]: \"blue\" is not a known value; write one of red, green, mixed",
+                "error: t.yml:2: words[0]: expected a string, found a list",
+                "error: t.yml:2: words[1]: expected a string, found a map; put quotes around text with braces",
+                "error: t.yml:3: grey: \"x\" is not a known value; write one of Only",
+            ]
+        );
+        let words = vec![String::new(), String::new(), "c".to_owned()];
+        assert_eq!(decoded.value, Some(Colours { list: vec![Colour::Red], words, grey: Word::Only }));
     }
 
     #[test]

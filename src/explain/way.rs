@@ -1,0 +1,341 @@
+//! The way of a request through the gateway, step by step with the proxy's own functions.
+
+use http::{HeaderMap, HeaderValue, header};
+use pingora_http::RequestHeader;
+
+use super::answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said};
+use super::ask::Ask;
+use super::backends;
+use crate::admin;
+use crate::config::Config;
+use crate::exchange::{Exchange, Reason};
+use crate::gate::{self, CanonicalPath, Refusal};
+use crate::middleware::chain::{self, Chain};
+use crate::proxy::Plan;
+use crate::proxy::arrive::{self, Facts};
+use crate::proxy::forward::{self, Forward};
+use crate::reply::Reply;
+use crate::route::{Builder, Outcome, Rank};
+use crate::snapshot::{Own, Route, Snapshot, Target, pattern};
+use crate::telemetry::redact;
+
+/// Explains one request under one configuration.
+pub fn explain(ask: &Ask, config: &Config, snapshot: &Snapshot) -> Explanation {
+    if let Err(refusal) = gate::head(&ask.wire(), &snapshot.head_limits) {
+        return refused(ask, &refusal);
+    }
+    let Ok(head) = ask.head() else {
+        return refused(ask, &Refusal { status: 400, reason: "bad_request", detail: "this is no request" });
+    };
+    let exchange = arrive::exchange(&head, snapshot, ask.from.to_canonical(), ask.tls);
+    let mut walk = Walk { config, snapshot, answer: facts(&exchange, snapshot), exchange, head };
+    walk.considered();
+    walk.go();
+    walk.answer
+}
+
+/// The gate stops a request before anybody asks who sent it.
+fn refused(ask: &Ask, refusal: &Refusal) -> Explanation {
+    Explanation {
+        outcome: Reason::of_refusal(refusal.status).to_string(),
+        status: Some(refusal.status),
+        detail: Some(refusal.detail.to_owned()),
+        method: ask.method.clone(),
+        host: ask.host.clone(),
+        client: ask.from.to_string(),
+        peer: ask.from.to_string(),
+        scheme: if ask.tls { "https" } else { "http" },
+        path: ask.target.split('?').next().unwrap_or_default().to_owned(),
+        ..Explanation::default()
+    }
+}
+
+fn facts(exchange: &Exchange, snapshot: &Snapshot) -> Explanation {
+    Explanation {
+        outcome: Reason::Ok.to_string(),
+        method: exchange.method.to_string(),
+        host: exchange.host.clone(),
+        client: exchange.client.to_string(),
+        peer: exchange.peer.to_string(),
+        peer_is_trusted: snapshot.trust.peer(exchange.peer),
+        scheme: exchange.scheme,
+        path: exchange.path.clone(),
+        ..Explanation::default()
+    }
+}
+
+struct Walk<'a> {
+    config: &'a Config,
+    snapshot: &'a Snapshot,
+    exchange: Exchange,
+    /// What the backend will get.
+    head: RequestHeader,
+    answer: Explanation,
+}
+
+impl Walk<'_> {
+    fn go(&mut self) {
+        match arrive::plan(&self.exchange, self.snapshot) {
+            Plan::Route(route) => self.route(&route),
+            Plan::Own(own) => self.own(&own),
+            Plan::Reply(reply, reason) => self.reply(&reply, reason),
+            Plan::Unknown => {}
+        }
+    }
+
+    fn ends(&mut self, reason: Reason, status: u16) {
+        self.answer.outcome = reason.to_string();
+        self.answer.status = Some(status);
+    }
+
+    /// An answer without a route.
+    fn reply(&mut self, reply: &Reply, reason: Reason) {
+        self.ends(reason, reply.status.as_u16());
+        let location = reply.headers.iter().find(|(name, _)| name == header::LOCATION);
+        self.answer.location = location.and_then(|(_, value)| Some(value.to_str().ok()?.to_owned()));
+        if let Err(refusal) = gate::path(&self.exchange.path) {
+            self.answer.detail = Some(refusal.detail.to_owned());
+        }
+    }
+
+    fn own(&mut self, own: &Own) {
+        self.answer.endpoint = Some(endpoint(own));
+        self.ends(Reason::Ok, 200);
+        let guards = &self.config.gateway.monitoring.middlewares;
+        let (chain, names) = match own {
+            Own::Health => return,
+            Own::Ready => {
+                self.answer.detail = Some("503 while the gateway starts or stops".to_owned());
+                return;
+            }
+            Own::Reload(token) => {
+                let given = self.head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+                let status = if admin::bearer(given, token) { 200 } else { 401 };
+                return self.ends(Reason::Ok, status);
+            }
+            Own::Metrics(chain) => (chain, &guards.metrics),
+            Own::RouteHealth(chain) => (chain, &guards.route_health_check),
+        };
+        self.walk_chain(chain, &self.kinds(names));
+    }
+
+    /// Names and kinds of middlewares that are defined.
+    fn kinds(&self, names: &[String]) -> Vec<(String, String)> {
+        let kind = |name: &String| {
+            let definition = self.config.middlewares.iter().find(|definition| definition.name == *name);
+            (name.clone(), definition.map_or_else(String::new, |definition| definition.kind.clone()))
+        };
+        names.iter().map(kind).collect()
+    }
+
+    fn route(&mut self, route: &Route) {
+        self.answer.route = Some(route.name.to_string());
+        self.answer.allowed_methods = route.methods.clone();
+        self.answer.middlewares = not_reached(&route.chain_names);
+        if let Some(maintenance) = &route.maintenance {
+            self.answer.maintenance = true;
+            return self.ends(Reason::Maintenance, maintenance.status.as_u16());
+        }
+        let client = self.head.clone();
+        arrive::clean(&mut self.head, route, self.snapshot.trust.peer(self.exchange.peer));
+        let passed = self.walk_chain(&route.chain, &route.chain_names);
+        self.answer.path_after_middlewares = Some(self.exchange.path.clone());
+        let mut sent = self.exchange.path.clone();
+        if passed {
+            match arrive::method_refusal(route, &self.exchange) {
+                Some(reply) => self.ends(Reason::MethodNotAllowed, reply.status.as_u16()),
+                None => sent = self.backends(route, &client).unwrap_or(sent),
+            }
+        }
+        self.shell(&route.chain, client.uri.path(), &sent);
+    }
+
+    /// Walks the request hooks; whether the request passed them all.
+    fn walk_chain(&mut self, chain: &Chain, names: &[(String, String)]) -> bool {
+        self.answer.middlewares = not_reached(names);
+        for (place, said) in chain.rehearse(&mut self.exchange, &mut self.head) {
+            let (verdict, status) = said_of(&said);
+            if let chain::Said::Ends(reason, verdict) = &said {
+                self.ends(*reason, verdict.reply.status.as_u16());
+            }
+            if let Some(middleware) = self.answer.middlewares.get_mut(place) {
+                (middleware.verdict, middleware.status) = (verdict, status);
+            }
+        }
+        self.answer.outcome == Reason::Ok.to_string()
+    }
+
+    /// Parts of the shell count for replies of our own as well.
+    fn shell(&mut self, chain: &Chain, asked: &str, sent: &str) {
+        for (place, said) in chain.rehearse_shell(asked, sent) {
+            if let Some(middleware) = self.answer.middlewares.get_mut(place) {
+                (middleware.verdict, middleware.status) = said_of(&said);
+            }
+        }
+    }
+
+    /// Fills in the backends; the path that was sent, without a backend's own.
+    fn backends(&mut self, route: &Route, client: &RequestHeader) -> Option<String> {
+        let written = self.config.routes.iter().find(|written| *written.name == *route.name);
+        let written = written.map_or(&[][..], |written| &written.backends);
+        let facts = Facts { head: &self.head, exchange: &self.exchange };
+        let verdicts = backends::verdicts(&route.upstream, written, &facts);
+        let mut path = None;
+        for verdict in verdicts {
+            let backend = &route.upstream.backends()[verdict.index];
+            let (name, weight) = (redact::url(backend.name()).into_owned(), backend.weight());
+            let mut told =
+                Backend { name, weight, share: verdict.share, host: None, sent: None, reason: verdict.reason };
+            if verdict.share.is_none() {
+                self.answer.other_backends.push(told);
+                continue;
+            }
+            let mut head = self.head.clone();
+            let prepared = forward::prepare(&Forward { route, backend, client: &self.head }, &self.exchange, &mut head);
+            let Ok((sent, _)) = prepared else {
+                self.ends(Reason::Internal, 500);
+                return None;
+            };
+            path.get_or_insert(sent);
+            told.host = head.headers.get(header::HOST).map(text);
+            told.sent = Some(target(&head));
+            if self.answer.headers.is_none() {
+                self.answer.headers = Some(changes(client, &head));
+                self.answer.sent = told.sent.clone();
+            }
+            self.answer.backends.push(told);
+        }
+        if self.answer.backends.is_empty() {
+            self.ends(Reason::NoBackend, 503);
+        }
+        path
+    }
+
+    /// Routes that come near, and those that would if they were enabled.
+    fn considered(&mut self) {
+        let Ok(path) = gate::path(&self.exchange.path) else { return };
+        let (host, method) = (&self.exchange.host, self.exchange.method.as_str());
+        let near = self.snapshot.table.explain(&path, host, method).into_iter();
+        let mut considered: Vec<Considered> = near
+            .map(|one| Considered {
+                route: label(one.value),
+                path: one.path.to_owned(),
+                host: one.host.clone(),
+                outcome: word(one.outcome),
+                sentence: one.outcome.to_string(),
+            })
+            .collect();
+        considered.extend(self.disabled(&path));
+        self.answer.considered = considered;
+    }
+
+    fn disabled(&self, path: &CanonicalPath<'_>) -> Vec<Considered> {
+        let mut builder = Builder::new(self.config.gateway.strict_slash);
+        for route in self.config.routes.iter().filter(|route| !route.enabled) {
+            // A wrong pattern was refused before.
+            let _ = builder.add(pattern(route), route.name.clone());
+        }
+        let (table, _) = builder.build();
+        let matches = |outcome| matches!(outcome, Outcome::Taken | Outcome::Outranked(_));
+        let near = table.explain(path, &self.exchange.host, self.exchange.method.as_str()).into_iter();
+        near.filter(|one| matches(one.outcome))
+            .map(|one| Considered {
+                route: one.value.clone(),
+                path: one.path.to_owned(),
+                host: one.host.clone(),
+                outcome: "disabled",
+                sentence: "would match, but is disabled".to_owned(),
+            })
+            .collect()
+    }
+}
+
+fn not_reached(names: &[(String, String)]) -> Vec<Middleware> {
+    let middleware = |(name, kind): &(String, String)| Middleware {
+        name: name.clone(),
+        kind: kind.clone(),
+        verdict: Said::NotReached,
+        status: None,
+    };
+    names.iter().map(middleware).collect()
+}
+
+fn said_of(said: &chain::Said) -> (Said, Option<u16>) {
+    match said {
+        chain::Said::Passes => (Said::Passes, None),
+        chain::Said::Ends(_, verdict) => {
+            let said = if verdict.refused { Said::Refuses } else { Said::Answers };
+            (said, Some(verdict.reply.status.as_u16()))
+        }
+        chain::Said::MustAsk => (Said::MustAsk, None),
+        chain::Said::Applies => (Said::Applies, None),
+        chain::Said::OtherPaths => (Said::OtherPaths, None),
+    }
+}
+
+fn label(target: &Target) -> String {
+    match target {
+        Target::Route(route) => route.name.to_string(),
+        Target::Own(own) => format!("gateway:{}", endpoint(own)),
+    }
+}
+
+fn endpoint(own: &Own) -> &'static str {
+    match own {
+        Own::Health => "health",
+        Own::Ready => "ready",
+        Own::Metrics(_) => "metrics",
+        Own::RouteHealth(_) => "route_health",
+        Own::Reload(_) => "reload",
+    }
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Taken => "taken",
+        Outcome::Method => "method",
+        Outcome::Host => "host",
+        Outcome::Path => "path",
+        Outcome::OtherForm => "other_form",
+        Outcome::Outranked(Rank::Priority) => "outranked:priority",
+        Outcome::Outranked(Rank::Specificity) => "outranked:path",
+        Outcome::Outranked(Rank::Host) => "outranked:host",
+        Outcome::Outranked(Rank::Method) => "outranked:method",
+        Outcome::Outranked(Rank::Order) => "outranked:order",
+    }
+}
+
+/// Path and query of an upstream request, for the eyes of people.
+fn target(head: &RequestHeader) -> String {
+    let raw = String::from_utf8_lossy(head.raw_path()).into_owned();
+    match raw.split_once('?') {
+        Some((path, query)) => format!("{path}?{}", redact::query(query)),
+        None => raw,
+    }
+}
+
+fn changes(client: &RequestHeader, sent: &RequestHeader) -> Headers {
+    let mut changes = Headers::default();
+    for name in sent.headers.keys() {
+        if values(&client.headers, name.as_str()) != values(&sent.headers, name.as_str()) {
+            let value = match redact::is_secret(name.as_str()) {
+                true => redact::REDACTED.to_owned(),
+                false => values(&sent.headers, name.as_str()).join(", "),
+            };
+            changes.set.push(Header { name: name.to_string(), value });
+        }
+    }
+    let gone = client.headers.keys().filter(|name| !sent.headers.contains_key(*name));
+    changes.removed = gone.map(ToString::to_string).collect();
+    changes.set.sort_by(|a, b| a.name.cmp(&b.name));
+    changes.removed.sort();
+    changes
+}
+
+fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
+    headers.get_all(name).iter().map(text).collect()
+}
+
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
