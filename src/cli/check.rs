@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use goma_edge::config::{self, Report};
-use goma_edge::snapshot::{Workshop, compile};
+use goma_edge::snapshot::{Workshop, build};
 
 /// Options of `config check`.
 #[derive(clap::Args)]
@@ -22,20 +22,14 @@ pub struct Options {
 /// Checks a configuration and prints what was found.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let source = super::source(Some(options.config.clone()));
-    let mut summary = String::new();
-    let report = config::load(&source).map_or_else(
-        |report| report,
-        |loaded| {
-            let config = loaded.config;
-            summary = format!("Routes count={} Middlewares count={}", config.routes.len(), config.middlewares.len());
-            let mut report = match compile(&config, &Workshop::detached(&config, &source.env)) {
-                Ok((_, warnings)) => Report { warnings, ..Report::default() },
-                Err(report) => report,
-            };
-            report.warnings.splice(0..0, loaded.warnings);
-            report
-        },
-    );
+    let examined = config::examine(&source);
+    let config = &examined.loaded.config;
+    let summary = format!("Routes count={} Middlewares count={}", config.routes.len(), config.middlewares.len());
+    let workshop = Workshop::detached(config, &source.env);
+    let report = match build(examined, &workshop) {
+        Ok((_, loaded)) => Report { warnings: loaded.warnings, ..Report::default() },
+        Err(report) => report,
+    };
     let (errors, warnings) = (report.errors.len(), report.warnings.len());
     if errors + warnings > 0 {
         println!("{report}");

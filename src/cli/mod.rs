@@ -8,7 +8,7 @@ mod init;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use goma_edge::config::{self, Env, Source};
@@ -16,7 +16,7 @@ use goma_edge::{explain, server};
 
 /// Edge proxy and API gateway that runs Goma Gateway configuration.
 #[derive(Parser)]
-#[command(name = "goma", disable_version_flag = true, args_conflicts_with_subcommands = true)]
+#[command(name = "goma", disable_version_flag = true)]
 struct Cli {
     /// Configuration file; else GOMA_CONFIG_FILE, else /etc/goma/goma.yml.
     #[arg(short, long, value_name = "FILE")]
@@ -92,9 +92,12 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         println!("goma version {}", env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::SUCCESS);
     }
+    if cli.config.is_some() && !matches!(cli.command, None | Some(Command::Server { .. })) {
+        bail!("--config stands before the command; write it behind");
+    }
     match cli.command {
         None => serve(cli.config),
-        Some(Command::Server { config }) => serve(config),
+        Some(Command::Server { config }) => serve(config.or(cli.config)),
         Some(Command::Config { command: None }) => Ok(ExitCode::SUCCESS),
         Some(Command::Config { command: Some(ConfigCommand::Init(options)) }) => init::run(&options),
         Some(Command::Config { command: Some(ConfigCommand::Check(options)) }) => check::run(&options),
@@ -119,8 +122,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
 
 fn serve(path: Option<PathBuf>) -> Result<ExitCode> {
     let source = source(path);
-    let loaded = config::load(&source).map_err(|report| anyhow!("{report}"))?;
-    server::run(source, loaded)?;
+    let examined = config::examine(&source);
+    server::run(source, examined)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::document::Config;
 use super::endpoint::{check_url, listen_address};
-use super::gateway::Gateway;
-use super::monitoring::{Level, VISITOR_TTL, VISITOR_TTL_LEAST};
+use super::gateway::{Gateway, Proxy, RELOAD_PATH, WEB_ADDRESS, WEB_SECURE_ADDRESS};
+use super::monitoring::{Level, METRICS_PATH, VISITOR_TTL, VISITOR_TTL_LEAST};
 use super::nearest::nearest;
 use super::place::Place;
 use super::problem::Report;
@@ -22,21 +22,33 @@ pub fn check(config: &mut Config, report: &mut Report) {
 }
 
 fn settle_gateway(gateway: &mut Gateway, report: &mut Report) {
-    let points = [(&mut gateway.entry_points.web, "web"), (&mut gateway.entry_points.web_secure, "webSecure")];
-    for (point, name) in points {
+    let points = &mut gateway.entry_points;
+    for (point, name, default) in
+        [(&mut points.web, "web", WEB_ADDRESS), (&mut points.web_secure, "webSecure", WEB_SECURE_ADDRESS)]
+    {
+        fill(&mut point.address, default);
         match listen_address(&point.address) {
             Ok(address) => point.address = address,
-            Err(message) => {
-                let at = gateway.at.child("entryPoints").child(name).child("address");
-                error(report, &at, &message);
-            }
+            Err(message) => error(report, &gateway.at.child("entryPoints").child(name).child("address"), &message),
         }
+    }
+    fill(&mut gateway.monitoring.metrics_path, METRICS_PATH);
+    fill(&mut gateway.reload.path, RELOAD_PATH);
+    if gateway.proxy.ip_headers.is_empty() {
+        gateway.proxy.ip_headers = Proxy::default().ip_headers;
     }
     if gateway.monitoring.visitor_ttl.is_zero() {
         gateway.monitoring.visitor_ttl = VISITOR_TTL;
     }
     gateway.monitoring.visitor_ttl = gateway.monitoring.visitor_ttl.max(VISITOR_TTL_LEAST);
     gateway.debug |= matches!(gateway.log.level, Level::Debug | Level::Trace);
+}
+
+/// Puts the default where a text was left empty.
+fn fill(text: &mut String, default: &str) {
+    if text.is_empty() {
+        default.clone_into(text);
+    }
 }
 
 fn gateway(gateway: &Gateway, report: &mut Report) {
@@ -179,7 +191,8 @@ fn routes(config: &Config, report: &mut Report) {
             health_check(check, &route.at.child("healthCheck"), report);
         }
         let maintenance = &route.maintenance;
-        status(report, maintenance.status, || route.at.child("maintenance").child("statusCode"));
+        // An interim status would leave the client waiting for the response.
+        status(report, maintenance.status, 200, || route.at.child("maintenance").child("statusCode"));
         methods(route, report);
         backend_tls(route, report);
     }
@@ -238,7 +251,7 @@ fn health_check(check: &HealthCheck, at: &Place, report: &mut Report) {
         report.add(at.child("path").warning(message, "begin it with /"));
     }
     for (index, code) in check.healthy_statuses.iter().enumerate() {
-        status(report, *code, || at.child("healthyStatuses").item(index));
+        status(report, *code, 100, || at.child("healthyStatuses").item(index));
     }
     for (key, count) in [("rise", check.rise), ("fall", check.fall)] {
         if count == 0 {
@@ -247,9 +260,10 @@ fn health_check(check: &HealthCheck, at: &Place, report: &mut Report) {
     }
 }
 
-fn status(report: &mut Report, code: u16, at: impl FnOnce() -> Place) {
-    if !(100..=599).contains(&code) {
-        news(report, &at(), &format!("{code} is not an HTTP status"), "write a number from 100 to 599");
+fn status(report: &mut Report, code: u16, least: u16, at: impl FnOnce() -> Place) {
+    if !(least..=599).contains(&code) {
+        let remedy = format!("write a number from {least} to 599");
+        news(report, &at(), &format!("{code} is not an HTTP status"), &remedy);
     }
 }
 
@@ -295,4 +309,101 @@ fn has_error(report: &Report, at: &Place) -> bool {
         let below = problem.key.strip_prefix(&key);
         problem.file == at.file() && below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Env, Source, load};
+    use super::*;
+
+    fn findings(yaml: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("goma.yml");
+        std::fs::write(&path, yaml).unwrap();
+        let report = match load(&Source { path: Some(path), env: Env::default() }) {
+            Ok(loaded) => Report { errors: vec![], warnings: loaded.warnings },
+            Err(report) => report,
+        };
+        report.to_string().replace(&format!("{}/", folder.path().display()), "")
+    }
+
+    #[test]
+    fn a_route_says_what_it_lacks() {
+        let table = [
+            ("name: a, path: /, target: 'http://a'", ""),
+            ("name: a, path: /, backends: [{endpoint: 'http://a'}]", ""),
+            (
+                "path: /, target: 'http://a'",
+                "error: goma.yml:3: gateway.routes[0].name: is missing; give the route a name",
+            ),
+            (
+                "name: a, target: 'http://a'",
+                "error: goma.yml:3: gateway.routes[0].path: is missing; write / for every path",
+            ),
+            (
+                "name: a, path: [/], target: 'http://a'",
+                "error: goma.yml:3: gateway.routes[0].path: expected a string, found a list",
+            ),
+            (
+                "name: a, path: /",
+                "error: goma.yml:3: gateway.routes[0].target: there is neither a target nor a backend; write target: URL",
+            ),
+            (
+                "name: a, path: /, enabled: false",
+                "error: goma.yml:3: gateway.routes[0].target: there is neither a target nor a backend; write target: URL",
+            ),
+            (
+                "name: a, path: /, backends: http://a",
+                "error: goma.yml:3: gateway.routes[0].backends: expected a list, found \"http://a\"",
+            ),
+            (
+                "name: a, path: /, target: 'http://a', methods: [Get]",
+                "warning: goma.yml:3: gateway.routes[0].methods[0]: \"Get\" matches no request: methods are compared with their case; write GET",
+            ),
+            (
+                "name: a, path: /, target: 'http://a', security: {tls: {rootCAs: /ca}}",
+                "warning: goma.yml:3: gateway.routes[0].security.tls: rootCAs, clientCert and clientKey count only together; give all three, or none",
+            ),
+            (
+                "name: a, path: /, target: 'http://a', healthCheck: {path: h}",
+                "warning: goma.yml:3: gateway.routes[0].healthCheck.path: does not begin with \"/\", and none is put between it and the backend's URL; begin it with /",
+            ),
+        ];
+        for (route, expected) in table {
+            assert_eq!(findings(&format!("gateway:\n  routes:\n  - {{{route}}}\n")), expected, "{route}");
+        }
+    }
+
+    #[test]
+    fn the_gateway_says_what_will_not_happen() {
+        let table = [
+            (
+                "log: {level: loud}",
+                "warning: goma.yml:2: gateway.log.level: is none of trace, debug, info, warn, error, off; info is used",
+            ),
+            ("log: {level: WARN, format: json}", ""),
+            (
+                "reload: {enabled: true}",
+                "warning: goma.yml:2: gateway.reload.token: is empty, so the reload endpoint stays off; set gateway.reload.token or GOMA_RELOAD_TOKEN",
+            ),
+            (
+                "reload: {enabled: true, token: '${T}'}",
+                "warning: goma.yml:2: gateway.reload.token: is the text ${T} itself: there is no such variable; set T",
+            ),
+            (
+                "proxy: {enabled: true}",
+                "warning: goma.yml:2: gateway.proxy.trustedProxies: is empty: the nearest hop is trusted, whoever it is; list the addresses of your proxies",
+            ),
+            ("entryPoints: {web: {}}", ""),
+            (
+                "monitoring: {metricsPath: metrics}",
+                "error: goma.yml:2: gateway.monitoring.metricsPath: does not begin with \"/\"; write a path",
+            ),
+        ];
+        for (section, expected) in table {
+            let yaml = format!("gateway:\n  {section}\n  routes: [{{name: a, path: /, target: 'http://a'}}]\n");
+            assert_eq!(findings(&yaml), expected, "{section}");
+        }
+        assert_eq!(findings(""), "warning: goma.yml: gateway.routes: there are no routes; every request gets 404");
+    }
 }

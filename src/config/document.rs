@@ -1,13 +1,57 @@
 //! The documents: the whole configuration, and the tops of the files it is read from (goma-core §2, §8).
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::certs::CertManager;
+use super::expand::Env;
 use super::gateway::Gateway;
 use super::middleware::Middleware;
 use super::place::Place;
+use super::problem::Problem;
 use super::route::Route;
+
+/// Where a configuration comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// The file that was named; none for `GOMA_CONFIG_FILE`, or else [`super::DEFAULT_FILE`].
+    pub path: Option<PathBuf>,
+    /// The environment.
+    pub env: Env,
+}
+
+/// A configuration that may be used.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What its author should know.
+    pub warnings: Vec<Problem>,
+    /// What to look at for changes.
+    pub watched: Watched,
+}
+
+/// The files a configuration was read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// The main file.
+    pub main: PathBuf,
+    /// The folder of extra files.
+    pub extra: Option<Watch>,
+    /// The folder of the file provider.
+    pub provider: Option<Watch>,
+}
+
+/// A folder of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// Its path.
+    pub directory: PathBuf,
+    /// Whether a change in it is to reload.
+    pub watch: bool,
+}
 
 /// The whole configuration: plain data, every default filled in.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -62,6 +106,12 @@ pub(super) struct Part {
     _routes: IgnoredAny,
     #[serde(rename = "middlewares")]
     _middlewares: IgnoredAny,
+    #[serde(rename = "gateway")]
+    _gateway: IgnoredAny,
+    #[serde(rename = "certManager")]
+    _cert_manager: IgnoredAny,
+    #[serde(rename = "plugins")]
+    _plugins: IgnoredAny,
     #[serde(rename = "metadata")]
     _metadata: IgnoredAny,
     #[serde(rename = "checksum")]

@@ -99,7 +99,9 @@ fn functions(text: &str) -> String {
     while let Some(open) = rest.find("{{") {
         let call = &rest[open + 2..];
         out.push_str(&rest[..open]);
-        match call.find("}}").and_then(|end| Some((result(&call[..end])?, end))) {
+        // A call stands on one line.
+        let line = call.split('\n').next().unwrap_or_default();
+        match line.find("}}").and_then(|end| Some((result(&call[..end])?, end))) {
             Some((result, end)) => {
                 out.push_str(&result);
                 rest = &call[end + 2..];

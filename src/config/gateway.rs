@@ -60,6 +60,9 @@ pub struct Gateway {
     pub geoip: GeoIp,
     /// How the gateway stops (ours).
     pub shutdown: Shutdown,
+    /// The same as `shutdown.delay`, in one word.
+    #[serde(deserialize_with = "units::filled_duration")]
+    pub(super) shutdown_delay: Option<Duration>,
     /// Bounds on what clients may send (ours).
     pub limits: Limits,
     /// Read apart from this section, into [`super::Config::routes`].
@@ -93,6 +96,7 @@ impl Default for Gateway {
             analytics: monitoring::Analytics::default(),
             geoip: GeoIp::default(),
             shutdown: Shutdown::default(),
+            shutdown_delay: None,
             limits: Limits::default(),
             routes: IgnoredAny,
             at: Place::default(),

@@ -27,7 +27,7 @@ type Old = (&'static str, &'static str, Act);
 
 const TOP: [Old; 1] = [("certificateManager", "certManager", Act::Fill)];
 
-const GATEWAY: [Old; 12] = [
+const GATEWAY: [Old; 11] = [
     ("readTimeout", "timeouts.read", Act::Positive),
     ("writeTimeout", "timeouts.write", Act::Positive),
     ("idleTimeout", "timeouts.idle", Act::Positive),
@@ -39,7 +39,6 @@ const GATEWAY: [Old; 12] = [
     ("enableStrictSlash", "strictSlash", Act::Fill),
     ("networking.proxy", "networking.transport", Act::Fill),
     ("monitoring.path", "monitoring.metricsPath", Act::Fill),
-    ("monitoring.healthCheck.enableRouteHealthCheck", "monitoring.enableRouteHealthCheck", Act::Fill),
 ];
 
 const ROUTE: [Old; 8] = [

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::document::{Config, Main, Part};
+use super::document::{Config, Loaded, Main, Part, Source, Watch, Watched};
 use super::expand::{self, Env};
 use super::lenient::{Typo, decode};
 use super::middleware::Middleware;
@@ -25,46 +25,6 @@ use super::{check, env, folder, legacy, sample, unsupported};
 /// The file that is used, and made, when none was named.
 pub const DEFAULT_FILE: &str = "/etc/goma/goma.yml";
 
-/// Where a configuration comes from.
-#[derive(Debug, Clone, Default)]
-pub struct Source {
-    /// The file that was named; none for `GOMA_CONFIG_FILE`, or else [`DEFAULT_FILE`].
-    pub path: Option<PathBuf>,
-    /// The environment.
-    pub env: Env,
-}
-
-/// A configuration that may be used.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The configuration.
-    pub config: Config,
-    /// What its author should know.
-    pub warnings: Vec<Problem>,
-    /// What to look at for changes.
-    pub watched: Watched,
-}
-
-/// The files a configuration was read from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Watched {
-    /// The main file.
-    pub main: PathBuf,
-    /// The folder of extra files.
-    pub extra: Option<Watch>,
-    /// The folder of the file provider.
-    pub provider: Option<Watch>,
-}
-
-/// A folder of files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watch {
-    /// Its path.
-    pub directory: PathBuf,
-    /// Whether a change in it is to reload.
-    pub watch: bool,
-}
-
 /// Reads a configuration.
 ///
 /// Only when no file was named at all and [`DEFAULT_FILE`] is not there, it is made from the sample.
@@ -72,16 +32,40 @@ pub struct Watch {
 /// # Errors
 /// Everything that is wrong, with the warnings beside it.
 pub fn load(source: &Source) -> Result<Loaded, Report> {
+    let Examined { loaded, errors } = examine(source);
+    if errors.is_empty() { Ok(loaded) } else { Err(Report { errors, warnings: loaded.warnings }) }
+}
+
+/// Reads a configuration as [`load`] does, and gives what could be read of it even when it is wrong, so that the next step
+/// can find its own errors in the same run.
+pub fn examine(source: &Source) -> Examined {
     let mut loader = Loader { env: &source.env, report: Report::default(), files: Vec::new() };
-    let Some(path) = loader.main_path(source) else { return Err(loader.finish()) };
-    let mut config = loader.main(&path).unwrap_or_default();
-    let watched = loader.beside(&mut config, &path);
-    if !loader.files.is_empty() {
-        check::check(&mut config, &mut loader.report);
-        unsupported::check(&config, &mut loader.report);
+    let (mut config, mut watched) = (Config::default(), Watched::default());
+    if let Some(path) = loader.main_path(source) {
+        config = loader.main(&path).unwrap_or_default();
+        watched = loader.beside(&mut config, &path);
+        if !loader.files.is_empty() {
+            check::check(&mut config, &mut loader.report);
+            unsupported::check(&config, &mut loader.report);
+        }
     }
-    let report = loader.finish();
-    if report.errors.is_empty() { Ok(Loaded { config, warnings: report.warnings, watched }) } else { Err(report) }
+    let Report { errors, warnings } = loader.finish();
+    Examined { loaded: Loaded { config, warnings, watched }, errors }
+}
+
+/// What could be read of a configuration, and what is wrong with it.
+#[derive(Debug, Clone)]
+pub struct Examined {
+    /// The configuration; not to be used when there are errors.
+    pub loaded: Loaded,
+    /// Each refuses the configuration.
+    pub errors: Vec<Problem>,
+}
+
+impl From<Loaded> for Examined {
+    fn from(loaded: Loaded) -> Examined {
+        Examined { loaded, errors: Vec::new() }
+    }
 }
 
 struct Loader<'a> {
@@ -134,6 +118,9 @@ impl Loader<'_> {
         config.gateway = gateway.and_then(|node| self.decode(node, &place)).unwrap_or_default();
         config.gateway.transport = std::mem::take(&mut config.gateway.networking.transport);
         config.gateway.dns_cache = std::mem::take(&mut config.gateway.networking.dns_cache);
+        if let Some(delay) = config.gateway.shutdown_delay.take() {
+            config.gateway.shutdown.delay = delay;
+        }
         config.gateway.at = place.clone();
         config.cert_manager = main.cert_manager;
         config.cert_manager.settle();
@@ -391,6 +378,31 @@ mod tests {
             [
                 "error: extra/x.yml:2: routes[0].name: there is another route \"a\" (goma.yml:4); rename one of them",
                 "error: extra/x.yml:5: middlewares[1].name: there is another middleware \"m\" (extra/x.yml:4); rename one of them",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_main_file_in_the_folder_of_extra_files_counts_once() {
+        let main = "gateway:\n  extraConfig: {directory: DIR}\n  routes: [{name: a, path: /, target: 'http://a'}]\n\
+                    middlewares: [{name: m, type: access}]\n";
+        let folder = folder(&[("goma.yml", main), ("x.yml", "middlewares: [{name: n, type: access}]\n")]);
+        let loaded = load_from(&folder, &[]).unwrap();
+        assert_eq!(loaded.config.middlewares.len(), 2);
+        assert_eq!(lines(&loaded.warnings, &folder), [""; 0]);
+    }
+
+    #[test]
+    fn a_section_in_the_wrong_kind_of_file_is_named() {
+        let main = "gateway:\n  extraConfig: {directory: DIR/extra}\n  routes: [{name: a, path: /, target: 'http://a'}]\n\
+                    routes: [{name: b, path: /b, target: 'http://b'}]\n";
+        let folder = folder(&[("goma.yml", main), ("extra/x.yml", "gateway: {routes: []}\n")]);
+        let loaded = load_from(&folder, &[]).unwrap();
+        assert_eq!(
+            lines(&loaded.warnings, &folder),
+            [
+                "warning: goma.yml:4: routes: is not read at the top of the main file; move it to gateway.routes",
+                "warning: extra/x.yml:1: gateway: is read in the main file only; move it there",
             ]
         );
     }

@@ -47,14 +47,14 @@ pub mod units;
 mod unsupported;
 
 pub use certs::{Acme, CertManager, CertProvider, CertificatePair, ClientAuth, Credentials, Tls, Vault};
-pub use document::{Config, Plugins};
+pub use document::{Config, Loaded, Plugins, Source, Watch, Watched};
 pub use endpoint::{SCHEMES, check_url, listen_address};
 pub use expand::Env;
 pub use gateway::{
     Defaults, DnsCache, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy, Redis, RedisTls,
     Reload, Shutdown, Timeouts, Transport,
 };
-pub use load::{DEFAULT_FILE, Loaded, Source, Watch, Watched, load};
+pub use load::{Examined, DEFAULT_FILE, examine, load};
 pub use middleware::{Middleware, Rule};
 pub use monitoring::{Analytics, Format, Guards, Level, Log, Monitoring};
 pub use nearest::nearest;

@@ -3,6 +3,7 @@
 //! Only the first document of a file counts. Aliases and merge keys (`<<`) are resolved here, within bounds, so that
 //! nobody behind this page meets them. JSON is YAML.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use libyaml_safer::{EventData, Mark, Parser, ScalarStyle};
@@ -19,6 +20,16 @@ const MAX_ALIAS_NODES: usize = 500_000;
 
 /// Parses a text. A syntax error leaves the document empty; a repeated key leaves the first one standing.
 pub fn parse(file: &str, text: &str) -> (Document, Vec<Problem>) {
+    // The library panics on some texts that break off in the middle, and on a tag before a comma: a line break at the
+    // end prevents the former; the latter ends here as any other error, so that a reload survives it.
+    let whole = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
+    std::panic::catch_unwind(|| build(file, &whole)).unwrap_or_else(|_| {
+        let problem = Problem::in_file(file, "is not valid YAML: a tag stands where none can", "look for !");
+        (Document { file: file.to_owned(), root: Node::default() }, vec![problem])
+    })
+}
+
+fn build(file: &str, text: &str) -> (Document, Vec<Problem>) {
     let mut bytes = text.as_bytes();
     let mut parser = Parser::new();
     parser.set_input_string(&mut bytes);
@@ -323,6 +334,7 @@ mod tests {
             ),
             ("a quoted << is a key", "'<<': {a: 1}", "{<<={a=1}}"),
             ("block text", "a: |\n  x\n  y\n", "{a=\"x\\ny\\n\"}"),
+            ("no line break at the end of a block", "a: |\n  x", "{a=\"x\\n\"}"),
             ("a byte order mark", "\u{feff}a: 1", "{a=1}"),
         ]
         .map(|(what, text, tree)| (what, text, tree.to_owned()));
@@ -369,6 +381,12 @@ mod tests {
                 "a tab",
                 "a:\n\tb: 1\n",
                 "error: t.yml:2: is not valid YAML: found character that cannot start any token while scanning for the next token",
+            ),
+            ("a text that breaks off", "a: \"\\", "found unexpected end of stream while scanning a quoted scalar"),
+            (
+                "a tag before a comma",
+                "a: [!, b]",
+                "error: t.yml: is not valid YAML: a tag stands where none can; look for !",
             ),
             ("merge of a scalar", "a: {<<: 1}", "error: t.yml:1: a.<<: << wants a map or a list of maps"),
         ];

@@ -29,6 +29,12 @@ impl Place {
         self.down(Step::Index(index))
     }
 
+    /// The item of the list here that reads so, if the file has one.
+    pub fn item_reading(&self, text: &str) -> Option<Place> {
+        let reads = |node: &Node| node.scalar().is_some_and(|scalar| scalar.text == text);
+        self.node()?.items().iter().position(reads).map(|index| self.item(index))
+    }
+
     pub(super) fn down(&self, step: Step) -> Place {
         let mut place = self.clone();
         place.steps.push(step);

@@ -4,6 +4,7 @@
 //! middlewares are not judged here: the chain knows them.
 
 use super::document::Config;
+use super::gateway::Transport;
 use super::place::Place;
 use super::problem::Report;
 
@@ -19,7 +20,16 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 16] = [
+const FEATURES: [Feature; 18] = [
+    (
+        |c| {
+            let most = c.gateway.transport.max_conns_per_host;
+            let asked = most != 0 && most != Transport::default().max_conns_per_host;
+            given(asked, &c.gateway.at, "networking.transport.maxConnsPerHost")
+        },
+        Use::Warn,
+        "connections to a backend are not bounded",
+    ),
     (
         |c| given(c.gateway.providers.http.as_ref().is_some_and(|p| p.enabled), &c.gateway.at, "providers.http"),
         Use::Refuse,
@@ -72,6 +82,7 @@ const FEATURES: [Feature; 16] = [
         "no country is looked up",
     ),
     (|c| given(!c.gateway.redis.addr.is_empty(), &c.gateway.at, "redis"), Use::Warn, "nothing is kept in Redis"),
+    (web_secure, Use::Warn, "it is not bound"),
     (cors, Use::Warn, "no CORS headers are sent"),
     (interceptors, Use::Warn, "errors are passed on as they are"),
 ];
@@ -113,6 +124,11 @@ fn issuers(config: &Config, set_up: bool) -> Vec<Place> {
     fits.map(|(name, _)| if named.is_present() { named.child(name) } else { section.clone() }).collect()
 }
 
+fn web_secure(config: &Config) -> Vec<Place> {
+    let at = below(&config.gateway.at, "entryPoints.webSecure");
+    if at.is_present() { vec![at] } else { Vec::new() }
+}
+
 fn cors(config: &Config) -> Vec<Place> {
     let mut places = given(config.gateway.cors.enabled && !config.gateway.cors.is_empty(), &config.gateway.at, "cors");
     places.extend(each_route(config, "cors", |route| route.cors.enabled && !route.cors.is_empty()));
@@ -124,4 +140,84 @@ fn interceptors(config: &Config) -> Vec<Place> {
     let mut places = given(used, &config.gateway.at, "errorInterceptor");
     places.extend(each_route(config, "errorInterceptor", |route| !route.error_interceptor.errors.is_empty()));
     places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Env, Source, load};
+
+    fn findings(yaml: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("goma.yml");
+        std::fs::write(&path, yaml).unwrap();
+        let report = match load(&Source { path: Some(path), env: Env::default() }) {
+            Ok(loaded) => super::Report { errors: vec![], warnings: loaded.warnings },
+            Err(report) => report,
+        };
+        report.to_string().replace(&format!("{}/", folder.path().display()), "")
+    }
+
+    #[test]
+    fn what_would_weaken_protection_or_drop_a_service_is_refused_and_the_rest_is_named() {
+        let refused = "is not supported yet; remove it";
+        let table = [
+            ("providers: {http: {enabled: true}}", "error: ", "gateway.providers.http", refused),
+            ("providers: {git: {enabled: true}}", "error: ", "gateway.providers.git", refused),
+            (
+                "entryPoints: {passThrough: {forwards: [{port: 1}]}}",
+                "error: ",
+                "gateway.entryPoints.passThrough.forwards",
+                refused,
+            ),
+            ("tls: {clientAuth: {clientCA: /ca}}", "error: ", "gateway.tls.clientAuth.clientCA", refused),
+            (
+                "tls: {certificates: [{cert: a}]}",
+                "warning: ",
+                "gateway.tls.certificates",
+                "is not supported yet; webSecure is not bound",
+            ),
+            (
+                "analytics: {enabled: true}",
+                "warning: ",
+                "gateway.analytics",
+                "is not supported yet; no events are sent",
+            ),
+            ("redis: {addr: 'r:1'}", "warning: ", "gateway.redis", "is not supported yet; nothing is kept in Redis"),
+            ("cors: {origins: ['*']}", "warning: ", "gateway.cors", "is not supported yet; no CORS headers are sent"),
+            (
+                "entryPoints: {webSecure: {}}",
+                "warning: ",
+                "gateway.entryPoints.webSecure",
+                "is not supported yet; it is not bound",
+            ),
+        ];
+        for (section, severity, key, words) in table {
+            let yaml = format!("gateway:\n  {section}\n  routes: [{{name: a, path: /, target: 'http://a'}}]\n");
+            assert_eq!(findings(&yaml), format!("{severity}goma.yml:2: {key}: {words}"));
+        }
+        for unused in ["providers: {http: {enabled: false}, git: {}}", "cors: {enabled: true}", "analytics: {}"] {
+            let yaml = format!("gateway:\n  {unused}\n  routes: [{{name: a, path: /, target: 'http://a'}}]\n");
+            assert_eq!(findings(&yaml), "", "{unused}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_that_has_been_set_up_is_refused() {
+        let table = [
+            ("certManager: {}", ""),
+            (
+                "certManager: {provider: acme, acme: {email: ''}}",
+                "warning: goma.yml:1: certManager: is not supported yet; no certificates are issued",
+            ),
+            ("certManager: {acme: {email: a@b}}", "error: goma.yml:1: certManager: is not supported yet; remove it"),
+            (
+                "certificateManager: {providers: {v: {type: vault, vault: {address: x}}}}",
+                "error: goma.yml:1: certManager.providers.v: is not supported yet; remove it\nwarning: goma.yml:1: certificateManager: is an older key; write certManager",
+            ),
+        ];
+        for (section, expected) in table {
+            let yaml = format!("{section}\ngateway: {{routes: [{{name: a, path: /, target: 'http://a'}}]}}\n");
+            assert_eq!(findings(&yaml), expected, "{section}");
+        }
+    }
 }

@@ -23,7 +23,7 @@ use pingora_core::protocols::{
     UniqueIDType,
 };
 use pingora_http::ResponseHeader;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -160,16 +160,11 @@ impl Conn {
 
     /// Waits for more bytes; returns how many, zero at the end of the stream.
     ///
-    /// Cancel-safe: nothing is lost when the future is dropped.
+    /// Cancel-safe: nothing is lost when the future is dropped. A short read tells that the socket is empty, which saves
+    /// asking it again.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        loop {
-            self.stream.readable().await?;
-            self.inbound.reserve(HEAD_ROOM);
-            match self.stream.try_read_buf(&mut self.inbound) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.give_back_empty(),
-                read => return read,
-            }
-        }
+        self.inbound.reserve(HEAD_ROOM);
+        self.stream.read_buf(&mut self.inbound).await
     }
 
     /// Waits until something can be read, without a buffer.
@@ -280,6 +275,33 @@ impl Conn {
         Poll::Ready(Ok(()))
     }
 
+    /// Hands on what comes next: the head, then the body, then nothing but the end of the connection.
+    fn read_next(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Phase::Head(left) = &mut self.phase {
+            let taken = (*left).min(buf.remaining());
+            buf.put_slice(&self.inbound[..taken]);
+            self.inbound.advance(taken);
+            *left -= taken;
+            if *left == 0 {
+                self.phase = Phase::Body;
+                self.give_back_empty();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if matches!(self.phase, Phase::Between) || self.body_done() {
+            return self.watch_for_end(cx);
+        }
+        if let Some(timer) = &mut self.read_timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request takes too long")));
+        }
+        if !self.inbound.is_empty() {
+            return Poll::Ready(self.take_body(buf));
+        }
+        self.read_body(cx, buf)
+    }
+
     /// After the body: notices that the client went away, keeps pipelined bytes for the next request.
     fn watch_for_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut space = [0; 1024];
@@ -347,31 +369,15 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 
 impl AsyncRead for Conn {
+    /// A task that waits for more has nothing to add to what was gathered. Pingora flushes a response with a length at its end
+    /// only, and a client would wait that long for a piece that is here.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if let Phase::Head(left) = &mut this.phase {
-            let taken = (*left).min(buf.remaining());
-            buf.put_slice(&this.inbound[..taken]);
-            this.inbound.advance(taken);
-            *left -= taken;
-            if *left == 0 {
-                this.phase = Phase::Body;
-                this.give_back_empty();
-            }
-            return Poll::Ready(Ok(()));
+        let read = self.read_next(cx, buf);
+        if read.is_pending() && !self.outbound.is_empty() {
+            // A failure is told to the next write.
+            let _ = self.send_gathered(cx);
         }
-        if matches!(this.phase, Phase::Between) || this.body_done() {
-            return this.watch_for_end(cx);
-        }
-        if let Some(timer) = &mut this.read_timer
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request takes too long")));
-        }
-        if !this.inbound.is_empty() {
-            return Poll::Ready(this.take_body(buf));
-        }
-        this.read_body(cx, buf)
+        read
     }
 }
 
@@ -443,7 +449,7 @@ async fn linger(mut stream: TcpStream, rest: BytesMut) -> io::Result<()> {
     let mut left = LINGER_BYTES;
     let mut sink = [0; 4096];
     while left > 0 {
-        match tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await? {
+        match stream.read(&mut sink).await? {
             0 => break,
             got => left = left.saturating_sub(got),
         }

@@ -4,11 +4,14 @@
 //! futures, lives only while a request does. The head is awaited here, under one deadline and one size limit, passes the
 //! gate, and only then becomes a session.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::conn::{Conn, Framing};
 use super::{Entry, Refused, target};
@@ -21,7 +24,9 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let mut first = true;
-    while let Some(head) = next_head(&mut conn, entry, first).await {
+    let rest = Rest::new(entry);
+    tokio::pin!(rest);
+    while let Some(head) = next_head(&mut conn, entry, rest.as_mut(), first).await {
         match head {
             Arrival::Request(mut length, framing) => {
                 if let Some(plain) = target::plain(&conn.pending()[..length]) {
@@ -53,10 +58,10 @@ enum Arrival {
 }
 
 /// Waits for a whole head; `None` when the connection ended, idled out or is not needed any more.
-async fn next_head<A>(conn: &mut Conn, entry: &Entry<A>, first: bool) -> Option<Arrival> {
+async fn next_head<A>(conn: &mut Conn, entry: &Entry<A>, rest: Pin<&mut Rest>, first: bool) -> Option<Arrival> {
     let deadlines = conn.deadlines();
     if !first && conn.pending().is_empty() {
-        idle(conn, entry).await?;
+        rest.until_readable(conn).await?;
     }
     let due = deadlines.head.map(|d| Instant::now() + d);
     let mut searched = 0;
@@ -99,32 +104,55 @@ fn framing(head: &gate::Head, limits: &gate::Limits) -> Framing {
     }
 }
 
-/// Waits for the first byte of a further request; `None` when there will be none.
-///
-/// While draining, an idle connection is not closed at once: a request may be on its way, and closing would lose it. It gets
-/// a moment, in which a request is still answered (with `Connection: close`).
-async fn idle<A>(conn: &Conn, entry: &Entry<A>) -> Option<()> {
-    let mut shutdown = entry.shutdown.clone();
-    let until = conn.deadlines().idle.map(|d| Instant::now() + d);
-    let expiry = async {
-        match until {
-            Some(until) => tokio::time::sleep_until(until).await,
-            None => std::future::pending().await,
+/// What may end a connection between two requests. Lives as long as the connection, so that its timer and its place in the
+/// list of those who hear of a drain are not made anew for each request.
+#[pin_project::pin_project]
+struct Rest {
+    idle: Option<Duration>,
+    #[pin]
+    timer: Sleep,
+    #[pin]
+    drained: BoxFuture<'static, ()>,
+}
+
+impl Rest {
+    /// While draining, an idle connection is not closed at once: a request may be on its way, and closing would lose it. It
+    /// gets a moment, in which a request is still answered (with `Connection: close`).
+    fn new<A>(entry: &Entry<A>) -> Rest {
+        let mut shutdown = entry.shutdown.clone();
+        let moment = entry.settings.drain_idle;
+        let idle = entry.settings.deadlines.idle;
+        let drained = async move {
+            if shutdown.wait_for(|down| *down).await.is_err() {
+                std::future::pending().await
+            }
+            tokio::time::sleep(moment).await;
+        };
+        Rest { idle, timer: sleep(idle.unwrap_or(FAR)), drained: Box::pin(drained) }
+    }
+
+    /// Waits for the first byte of a further request; `None` when there will be none.
+    async fn until_readable(self: Pin<&mut Self>, conn: &Conn) -> Option<()> {
+        let mut this = self.project();
+        let until = this.idle.map(|idle| Instant::now() + idle);
+        loop {
+            tokio::select! {
+                biased;
+                arrived = conn.readable() => return arrived.ok(),
+                // The timer may stem from an earlier pause; moving it only when it fires spares the usual request.
+                () = this.timer.as_mut() => match until {
+                    Some(until) if Instant::now() >= until => return None,
+                    Some(until) => this.timer.as_mut().reset(until),
+                    None => this.timer.as_mut().reset(Instant::now() + FAR),
+                },
+                () = this.drained.as_mut() => return None,
+            }
         }
-    };
-    let draining = async {
-        if shutdown.wait_for(|down| *down).await.is_err() {
-            std::future::pending().await
-        }
-        tokio::time::sleep(entry.settings.drain_idle).await;
-    };
-    tokio::select! {
-        biased;
-        arrived = conn.readable() => arrived.ok(),
-        () = expiry => None,
-        () = draining => None,
     }
 }
+
+/// Far enough for a timer that means never.
+const FAR: Duration = Duration::from_secs(86_400);
 
 async fn http2<A>(mut conn: Conn, entry: &Entry<A>)
 where

@@ -174,7 +174,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Fills in the backends; the path that was sent, without a backend's own.
+    /// Fills in the backends; the path after the rewrite, if that changed it.
     fn backends(&mut self, route: &Route, client: &RequestHeader) -> Option<String> {
         let written = self.config.routes.iter().find(|written| *written.name == *route.name);
         let written = written.map_or(&[][..], |written| &written.backends);
@@ -192,11 +192,11 @@ impl Walk<'_> {
             }
             let mut head = self.head.clone();
             let prepared = forward::prepare(&Forward { route, backend, client: &self.head }, &self.exchange, &mut head);
-            let Ok((sent, _)) = prepared else {
+            let Ok((rewritten, _)) = prepared else {
                 self.ends(Reason::Internal, 500);
                 return None;
             };
-            path.get_or_insert(sent);
+            path = path.or(rewritten);
             told.host = head.headers.get(header::HOST).map(text);
             told.sent = Some(target(&head));
             if self.answer.headers.is_none() {

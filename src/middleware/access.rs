@@ -38,10 +38,16 @@ impl Settings for Access {
     const KIND: &'static [&'static str] = &["access"];
     const GUARDS: bool = true;
 
+    fn doubts(&self, scope: &Scope<'_>) -> Vec<Problem> {
+        let paths = scope.place.child("paths");
+        let none = (!paths.is_present()).then(|| paths.warning("are missing: nothing is blocked", "list what to block"));
+        none.into_iter().collect()
+    }
+
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {
         let status = match self.status_code {
             ..=0 => Ok(StatusCode::FORBIDDEN),
-            code @ 100..=599 => StatusCode::from_u16(code as u16),
+            code @ 200..=599 => StatusCode::from_u16(code as u16),
             _ => return Err(vec![wrong_status(scope, self.status_code)]),
         };
         let status = status.map_err(|_| vec![wrong_status(scope, self.status_code)])?;
@@ -50,7 +56,7 @@ impl Settings for Access {
 }
 
 fn wrong_status(scope: &Scope<'_>, code: i64) -> Problem {
-    scope.place.child("rule").child("statusCode").error(format!("{code} is no HTTP status"), "use 100 to 599")
+    scope.place.child("rule").child("statusCode").error(format!("{code} is no status of a response"), "use 200 to 599")
 }
 
 struct Blocked {

@@ -69,6 +69,11 @@ pub trait Settings: DeserializeOwned {
     /// Whether a mistake in it would weaken protection; such rules are read more strictly.
     const GUARDS: bool;
 
+    /// Settings that work and probably are not what was meant, as warnings.
+    fn doubts(&self, _scope: &Scope<'_>) -> Vec<Problem> {
+        Vec::new()
+    }
+
     /// Checks the settings and makes the working part.
     ///
     /// # Errors
@@ -104,7 +109,8 @@ impl Kind {
         Kind {
             names: S::KIND,
             build: |definition, scope| {
-                let (settings, warnings) = definition.rule.decode::<S>(S::GUARDS)?;
+                let (settings, mut warnings) = definition.rule.decode::<S>(S::GUARDS)?;
+                warnings.extend(settings.doubts(scope));
                 Ok((settings.build(scope)?, warnings))
             },
         }

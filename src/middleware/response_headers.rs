@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use pingora_http::ResponseHeader;
 use serde::Deserialize;
@@ -81,11 +82,29 @@ struct CookieAttributes {
 pub struct Policy {
     paths: Paths,
     order: usize,
-    headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    headers: Vec<(Named, Option<HeaderValue>)>,
     statuses: Vec<u16>,
     cookies: Vec<Cookie>,
     cache_control: Option<HeaderValue>,
     cache_statuses: Vec<u16>,
+}
+
+/// A header name, and how HTTP/1.1 clients see it: each word with a capital, as Goma writes it.
+#[derive(Debug)]
+struct Named {
+    name: HeaderName,
+    spelled: Bytes,
+}
+
+impl From<HeaderName> for Named {
+    fn from(name: HeaderName) -> Named {
+        let mut spelled = name.as_str().as_bytes().to_vec();
+        spelled
+            .split_mut(|byte| *byte == b'-')
+            .filter_map(<[u8]>::first_mut)
+            .for_each(|first| first.make_ascii_uppercase());
+        Named { name, spelled: spelled.into() }
+    }
 }
 
 #[derive(Debug)]
@@ -105,7 +124,11 @@ impl Settings for ResponseHeaders {
         if self.cors.as_ref().is_some_and(|cors| cors.enabled) {
             problems.push(place.child("cors").error("CORS is not supported yet", "remove `cors` for now"));
         }
-        if self.cors.is_none() && self.set_headers.is_empty() && self.set_cookies.is_empty() && self.cache_control.is_empty() {
+        if self.cors.is_none()
+            && self.set_headers.is_empty()
+            && self.set_cookies.is_empty()
+            && self.cache_control.is_empty()
+        {
             problems.push(place.error("nothing to do", "give `setHeaders`, `setCookies` or `cacheControl`"));
         }
         let headers = self.headers(scope, &place, &mut problems);
@@ -145,7 +168,7 @@ impl ResponseHeaders {
         scope: &Scope<'_>,
         place: &Place,
         problems: &mut Vec<Problem>,
-    ) -> Vec<(HeaderName, Option<HeaderValue>)> {
+    ) -> Vec<(Named, Option<HeaderValue>)> {
         let mut headers = Vec::new();
         for (name, value) in &self.set_headers {
             let place = place.child("setHeaders").child(name);
@@ -158,7 +181,7 @@ impl ResponseHeaders {
                 continue;
             }
             match HeaderValue::from_str(&(scope.expand)(&route_values(value, scope))) {
-                Ok(value) => headers.push((name, (!value.is_empty()).then_some(value))),
+                Ok(value) => headers.push((name.into(), (!value.is_empty()).then_some(value))),
                 Err(_) => problems.push(place.error("the value holds control characters", "use one plain line")),
             }
         }
@@ -178,12 +201,7 @@ fn route_values(value: &str, scope: &Scope<'_>) -> String {
     value
 }
 
-fn cookies(
-    settings: &[CookieSettings],
-    scope: &Scope<'_>,
-    place: &Place,
-    problems: &mut Vec<Problem>,
-) -> Vec<Cookie> {
+fn cookies(settings: &[CookieSettings], scope: &Scope<'_>, place: &Place, problems: &mut Vec<Problem>) -> Vec<Cookie> {
     let mut cookies = Vec::new();
     for (index, cookie) in settings.iter().enumerate() {
         let place = place.child("setCookies").item(index);
@@ -225,10 +243,15 @@ impl CookieSettings {
             "strict" => "Strict",
             "none" if *secure => "None",
             "none" => return Err(("attributes.sameSite", "`none` needs `secure`".into(), "set `secure: true`")),
-            other => return Err(("attributes.sameSite", format!("unknown value `{other}`"), "use strict, lax or none")),
+            other => {
+                return Err(("attributes.sameSite", format!("unknown value `{other}`"), "use strict, lax or none"));
+            }
         };
         let gone = value.is_empty() || *max_age == -1;
-        let mut head = format!("{}={}", self.name, if gone { "" } else { &value });
+        let value = if gone { String::new() } else { value };
+        // A value with a space goes in quotes, as Goma writes it.
+        let quote = if value.contains(' ') { "\"" } else { "" };
+        let mut head = format!("{}={quote}{value}{quote}", self.name);
         head += &format!("; Path={}", if path.is_empty() { "/" } else { path });
         if !domain.is_empty() {
             head += &format!("; Domain={domain}");
@@ -270,7 +293,8 @@ impl Policy {
 
     /// Whether it counts for a raw path.
     pub fn takes(&self, raw: &str) -> bool {
-        self.paths.is_empty() || crate::gate::path(raw).is_ok_and(|path| path.forms().any(|form| self.paths.matches(form)))
+        self.paths.is_empty()
+            || crate::gate::path(raw).is_ok_and(|path| path.forms().any(|form| self.paths.matches(form)))
     }
 
     /// Changes the head of a response.
@@ -280,9 +304,11 @@ impl Policy {
         for (name, value) in &self.headers {
             match value {
                 None => {
-                    head.remove_header(name);
+                    head.remove_header(&name.name);
                 }
-                Some(value) if counts || name == header::CACHE_CONTROL => insert(head, name, value),
+                Some(value) if counts || name.name == header::CACHE_CONTROL => {
+                    let _ = head.insert_header(name.spelled.clone(), value.clone());
+                }
                 Some(_) => {}
             }
         }
@@ -292,13 +318,9 @@ impl Policy {
         if let Some(value) = &self.cache_control
             && (self.cache_statuses.is_empty() || self.cache_statuses.contains(&status))
         {
-            insert(head, &header::CACHE_CONTROL, value);
+            let _ = head.insert_header(header::CACHE_CONTROL, value.clone());
         }
     }
-}
-
-fn insert(head: &mut ResponseHeader, name: &HeaderName, value: &HeaderValue) {
-    let _ = head.insert_header(name.clone(), value.clone());
 }
 
 /// Headers that frame a message: not for configuration.
@@ -308,6 +330,16 @@ const FRAMING: [HeaderName; 5] =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_are_spelled_as_goma_spells_them() {
+        for (written, spelled) in
+            [("x-frame-options", "X-Frame-Options"), ("X-XSS-Protection", "X-Xss-Protection"), ("dnt", "Dnt")]
+        {
+            let name = HeaderName::try_from(written).expect("a header name");
+            assert_eq!(Named::from(name).spelled, spelled, "{written}");
+        }
+    }
 
     fn cookie(value: &str, attributes: CookieAttributes) -> Result<String, CookieError> {
         let settings = CookieSettings { name: "c".into(), value: value.into(), attributes };
@@ -319,6 +351,7 @@ mod tests {
     fn cookies_are_written_as_browsers_expect() {
         let plain = cookie("v", CookieAttributes::default()).expect("valid");
         assert_eq!(plain, "c=v; Path=/; SameSite=Lax");
+        assert!(cookie("a b", CookieAttributes::default()).expect("valid").starts_with("c=\"a b\"; "));
         let gone = cookie("", CookieAttributes::default()).expect("valid");
         assert_eq!(gone, "c=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; SameSite=Lax");
         let lives = CookieAttributes { max_age: 60, secure: true, same_site: "None".into(), ..Default::default() };

@@ -23,7 +23,7 @@ pub struct Ctx {
     pub plan: Plan,
     /// How many steps of the chain saw the request; their response hooks will run.
     pub ran: usize,
-    /// Path that was sent to the backend, for log and header policies.
+    /// Path after the route's `rewrite`, where that changed it; for log and header policies.
     pub sent_path: Option<String>,
     /// The backend of the current attempt.
     pub pick: Option<Pick>,
@@ -43,8 +43,10 @@ pub struct Ctx {
     pub sent_bytes: u64,
     /// Limits the wait for the response head, where the configuration asks for it.
     pub deadline: Option<HeaderDeadline>,
-    /// Whether the request was sent again over a fresh connection.
-    pub replayed: bool,
+    /// How often the request was sent again to the same backend.
+    pub replays: usize,
+    /// Whether the client was told to go on with its body by us, not by a backend.
+    pub continued: bool,
     /// What the last failed attempt would have come to.
     pub failure: Option<super::fail::Failure>,
 }
@@ -80,7 +82,8 @@ impl Ctx {
             answered: false,
             sent_bytes: 0,
             deadline: None,
-            replayed: false,
+            replays: 0,
+            continued: false,
             failure: None,
         }
     }

@@ -6,27 +6,34 @@
 use std::io::{self, Write};
 
 use bytes::Bytes;
-use flate2::write::GzDecoder;
+use flate2::write::MultiGzDecoder;
 
 /// Decoder of one response, fed as the body streams by.
-pub struct Gunzip(GzDecoder<Vec<u8>>);
+pub struct Gunzip {
+    decoder: MultiGzDecoder<Vec<u8>>,
+    begun: bool,
+}
 
 impl Gunzip {
     /// A decoder at the start of a body.
     pub fn new() -> Gunzip {
-        Gunzip(GzDecoder::new(Vec::new()))
+        Gunzip { decoder: MultiGzDecoder::new(Vec::new()), begun: false }
     }
 
-    /// Takes a piece of the packed body, returns what it unpacks to.
+    /// Takes a piece of the packed body, returns all that it unpacks to: an event must not wait for the next one.
+    ///
+    /// No body at all unpacks to none, whatever its coding is called.
     ///
     /// # Errors
     /// When the body is not gzip or ends midway.
     pub fn feed(&mut self, packed: &[u8], end: bool) -> io::Result<Bytes> {
-        self.0.write_all(packed)?;
-        if end {
-            self.0.try_finish()?;
+        self.begun |= !packed.is_empty();
+        self.decoder.write_all(packed)?;
+        self.decoder.flush()?;
+        if end && self.begun {
+            self.decoder.try_finish()?;
         }
-        Ok(std::mem::take(self.0.get_mut()).into())
+        Ok(std::mem::take(self.decoder.get_mut()).into())
     }
 }
 
@@ -51,5 +58,30 @@ mod tests {
         cut.feed(&packed[..packed.len() / 2], false).unwrap();
         assert!(cut.feed(&[], true).is_err());
         assert!(Gunzip::new().feed(b"plain text", false).is_err());
+    }
+
+    fn packed(text: &str) -> Vec<u8> {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packer.write_all(text.as_bytes()).unwrap();
+        packer.finish().unwrap()
+    }
+
+    #[test]
+    fn an_event_comes_out_with_the_piece_that_holds_it() {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let mut gunzip = Gunzip::new();
+        for event in ["data: 0\n\n", "data: 1\n\n"] {
+            packer.write_all(event.as_bytes()).unwrap();
+            packer.flush().unwrap();
+            let piece = std::mem::take(packer.get_mut());
+            assert_eq!(gunzip.feed(&piece, false).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn members_in_a_row_are_one_body_and_no_member_is_none() {
+        let two = [packed("one "), packed("two")].concat();
+        assert_eq!(Gunzip::new().feed(&two, true).unwrap(), "one two");
+        assert_eq!(Gunzip::new().feed(&[], true).unwrap(), "");
     }
 }

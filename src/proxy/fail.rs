@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, ErrorSource, ErrorType};
+use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
@@ -39,10 +39,12 @@ pub fn unresolved(cause: &Unresolved) -> Box<Error> {
 const NO_BACKEND: &str = "NoBackend";
 
 /// No connection: the next backend, if there is one to try.
-pub fn connect(session: &Session, ctx: &mut Ctx, peer: &HttpPeer, mut error: Box<Error>) -> Box<Error> {
+///
+/// `peer` is `None` when not even an address was found.
+pub fn connect(session: &Session, ctx: &mut Ctx, peer: Option<&HttpPeer>, mut error: Box<Error>) -> Box<Error> {
     let earlier = judge(&error, ctx);
     ctx.failure = Some(earlier);
-    let again = another(session, ctx, Some(peer), Failed::Connect);
+    let again = another(session, ctx, peer, Failed::Connect);
     error.set_retry(again);
     error
 }
@@ -51,10 +53,21 @@ pub fn connect(session: &Session, ctx: &mut Ctx, peer: &HttpPeer, mut error: Box
 pub fn midway(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, reused: bool) -> Box<Error> {
     let from_backend = *error.esource() == ErrorSource::Upstream;
     let late = ctx.deadline.as_ref().is_some_and(HeaderDeadline::expired);
-    let failed = if reused && !ctx.answered && !late { Failed::DeadReused } else { Failed::Exchange };
+    let failed = if ctx.answered || late { Failed::Exchange } else { broken(&error, reused) };
     let again = from_backend && another(session, ctx, None, failed);
     error.set_retry(again);
     error
+}
+
+/// How a connection broke before it gave a response.
+fn broken(error: &Error, reused: bool) -> Failed {
+    match (&error.etype, &error.retry) {
+        // Pingora marks what an HTTP/2 backend says it has not begun: GOAWAY without error, REFUSED_STREAM.
+        (ErrorType::H2Error, RetryType::Decided(true)) => Failed::Refused,
+        // And it marks what a kept connection may have died of; a failed write it does not.
+        (_, RetryType::ReusedOnly) | (ErrorType::WriteError, _) if reused => Failed::DeadReused,
+        _ => Failed::Exchange,
+    }
 }
 
 /// Reports to the backend, and decides whether to go on.
@@ -64,12 +77,12 @@ fn another(session: &Session, ctx: &mut Ctx, peer: Option<&HttpPeer>, failure: F
     let limit = ctx.route().map_or(1, |route| route.upstream.attempts_limit());
     let decision = retry::decide(&retry::Facts {
         failure,
-        attempts: exchange.attempts as usize,
+        attempts: exchange.attempts as usize - ctx.replays,
         limit,
-        response_started: ctx.answered || session.response_written().is_some(),
+        response_started: ctx.answered || session.response_written().is_some() && !ctx.continued,
         idempotent: exchange.method.is_idempotent(),
         replayable: !session.as_downstream().retry_buffer_truncated(),
-        replayed: ctx.replayed,
+        replays: ctx.replays,
     });
     if let (Failed::Connect, Some(peer)) = (failure, peer) {
         pick.backend.report(peer, Outcome::ConnectFailed);
@@ -80,7 +93,7 @@ fn another(session: &Session, ctx: &mut Ctx, peer: Option<&HttpPeer>, failure: F
                 ctx.tried.add(pick.index);
             }
         }
-        Decision::SameBackend => ctx.replayed = true,
+        Decision::SameBackend => ctx.replays += 1,
         Decision::GiveUp => {}
     }
     decision != Decision::GiveUp
@@ -101,7 +114,10 @@ pub fn judge(error: &Error, ctx: &Ctx) -> Failure {
     match (error.esource(), &error.etype) {
         (_, ErrorType::Custom(NO_BACKEND)) => failure(503, "503 service unavailable", Reason::NoBackend),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => failure(408, "408 Request Timeout", Reason::ClientTimeout),
-        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => failure(400, "400 Bad Request", Reason::BadRequest),
+        // The second is Pingora's word for a client that talks in a tunnel before there is one.
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::ConnectError) => {
+            failure(400, "400 Bad Request", Reason::BadRequest)
+        }
         (ErrorSource::Downstream, _) => failure(499, "499  ", Reason::ClientGone),
         (ErrorSource::Upstream, _) if ctx.answered => failure(502, BAD_GATEWAY, Reason::BackendCut),
         (ErrorSource::Upstream, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Version};
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 
@@ -72,6 +72,35 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     headers.get_all(name).into_iter().flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii)
 }
 
+/// Whether a client asks for another protocol, by the rules of the gate: `Connection` has to say so as well, and h2c by upgrade
+/// is no more (RFC 9113 §3.1).
+pub fn asks_upgrade(head: &RequestHeader) -> bool {
+    let mut offers = tokens(&head.headers, &header::UPGRADE).filter(|offer| !offer.is_empty());
+    let mut options = tokens(&head.headers, &header::CONNECTION);
+    head.version == Version::HTTP_11
+        && offers.any(|offer| !offer.eq_ignore_ascii_case(b"h2c"))
+        && options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// Clients of HTTP/2 may send each cookie in a line of its own; elsewhere they are one line. RFC 9113 §8.2.3.
+pub fn join_cookies(head: &mut RequestHeader) {
+    let lines: Vec<&[u8]> = head.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let (true, Ok(joined)) = (lines.len() > 1, HeaderValue::from_bytes(&lines.join(&b"; "[..]))) {
+        let _ = head.insert_header(header::COOKIE, joined);
+    }
+}
+
+/// Whether the client waits for a `100 Continue` that no backend will bring it; then the backend hears nothing of it.
+///
+/// `head` is what goes upstream, in the backend's version of HTTP.
+pub fn waits_for_continue(forward: &Forward<'_>, head: &mut RequestHeader) -> bool {
+    let expects = |_| forward.client.version == Version::HTTP_11;
+    match head.version {
+        Version::HTTP_2 => head.remove_header(&header::EXPECT).is_some_and(expects),
+        _ => false,
+    }
+}
+
 /// What [`prepare`] needs to know beside the exchange.
 pub struct Forward<'a> {
     /// The route.
@@ -82,18 +111,17 @@ pub struct Forward<'a> {
     pub client: &'a RequestHeader,
 }
 
-/// Writes the head of the upstream request. Returns the path sent, and whether gzip was asked for on the client's behalf.
+/// Writes the head of the upstream request. Returns the path sent where `rewrite` changed it, and whether gzip was asked for
+/// on the client's behalf.
 ///
 /// # Errors
 /// When a middleware made something of the path that is no request target.
-pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) -> Result<(String, bool)> {
+pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) -> Result<(Option<String>, bool)> {
     let Forward { route, backend, client } = forward;
     let path = target(forward, exchange, head)?;
     if !route.forward_host {
         head.insert_header(header::HOST, value(backend.authority())?)?;
-    } else if let Some(host) = client.headers.get(header::HOST) {
-        head.insert_header(header::HOST, host.clone())?;
-    } else {
+    } else if !head.headers.contains_key(header::HOST) {
         head.insert_header(header::HOST, value(&exchange.host)?)?;
     }
     head.insert_header("X-Forwarded-Host", value(&exchange.host)?)?;
@@ -104,6 +132,9 @@ pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHea
         head.insert_header(header::TE, "trailers")?;
     }
     collapse(head, &header::CONTENT_LENGTH);
+    if client.version == Version::HTTP_10 {
+        head.remove_header(&header::EXPECT);
+    }
     let ask_gzip = route.unpack_gzip
         && !head.headers.contains_key(header::ACCEPT_ENCODING)
         && !head.headers.contains_key(header::RANGE)
@@ -115,10 +146,14 @@ pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHea
 }
 
 /// Rewrites the path, joins it with the backend's, and puts both queries together.
-fn target(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) -> Result<String> {
+fn target(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) -> Result<Option<String>> {
     let rewritten = forward.route.rewrite.as_ref().and_then(|rewrite| rewrite.apply(&exchange.path));
     let path = rewritten.as_deref().unwrap_or(&exchange.path);
     let (base, base_query) = (forward.backend.base_path(), forward.backend.base_query());
+    let as_asked = path == head.uri.path() && head.uri.authority().is_none();
+    if as_asked && matches!(base, "" | "/") && base_query.is_none() {
+        return Ok(None);
+    }
     let mut sent = String::with_capacity(base.len() + path.len() + 64);
     rewrite::join(&mut sent, base, path);
     if base_query.is_some() || exchange.query.is_some() {
@@ -127,7 +162,7 @@ fn target(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) 
     }
     // The URI keeps the bytes as they are; an absolute form of the client's becomes a plain path.
     head.set_raw_path(sent.as_bytes())?;
-    Ok(path.to_owned())
+    Ok((path != exchange.path).then(|| path.to_owned()))
 }
 
 fn forwarded_for(exchange: &Exchange) -> Result<HeaderValue> {

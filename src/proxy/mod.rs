@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -35,7 +35,7 @@ use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::PeerKind;
+use crate::upstream::{Outcome, PeerKind};
 use crate::upstream::deadline::HeaderDeadline;
 
 /// Pingora's application: routes requests by the snapshot in force.
@@ -82,6 +82,14 @@ impl ProxyHttp for Gateway {
         if self.control.draining() {
             session.set_keepalive(None);
         }
+        session.set_total_drain_timeout(Some(DRAIN_BODY));
+        match session.req_header().version {
+            // Interim responses came with HTTP/1.1. RFC 9110 §15.2.
+            Version::HTTP_10 => session.set_ignore_info_resp(true),
+            // On HTTP/1 the entry point holds this limit.
+            Version::HTTP_2 => session.set_write_timeout(Some(STALL)),
+            _ => {}
+        }
         arrive::arrive(session, ctx);
         Ok(())
     }
@@ -125,20 +133,24 @@ impl ProxyHttp for Gateway {
         let Some(pick) = &ctx.pick else { return Err(fail::no_backend()) };
         let kind = if session.is_upgrade_req() { PeerKind::Upgrade } else { PeerKind::Plain };
         ctx.asked = Some(Instant::now());
-        pick.backend.peer(kind).await.map_err(|unresolved| fail::unresolved(&unresolved))
+        let peer = pick.backend.peer(kind).await;
+        peer.map_err(|unresolved| fail::connect(session, ctx, None, fail::unresolved(&unresolved)))
     }
 
     async fn connected_to_upstream(
         &self,
         _: &mut Session,
-        _reused: bool,
-        _: &HttpPeer,
+        reused: bool,
+        peer: &HttpPeer,
         fd: std::os::unix::io::RawFd,
         _: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
         if let Some(limit) = ctx.route().and_then(|route| route.response_header_timeout) {
             ctx.deadline = HeaderDeadline::new(fd, limit).ok();
+        }
+        if let (false, Some(pick)) = (reused, &ctx.pick) {
+            pick.backend.report(peer, Outcome::Connected);
         }
         Ok(())
     }
@@ -154,8 +166,18 @@ impl ProxyHttp for Gateway {
         };
         let forward = forward::Forward { route, backend: &pick.backend, client: session.req_header() };
         let (path, asked_gzip) = forward::prepare(&forward, exchange, head)?;
-        ctx.sent_path = Some(path);
+        let waits = forward::waits_for_continue(&forward, head);
+        ctx.sent_path = path;
         ctx.asked_gzip = asked_gzip;
+        // Pingora passes no interim response of HTTP/2 on, so a client that waits for the backend's word would wait for ever.
+        if waits && !ctx.continued {
+            ctx.continued = true;
+            session.as_downstream_mut().write_continue_response().await?;
+        }
+        // Towards HTTP/2 no body means no call of `request_body_filter`.
+        if let (true, Some(deadline)) = (session.as_downstream_mut().is_body_empty(), &mut ctx.deadline) {
+            deadline.start();
+        }
         Ok(())
     }
 
@@ -179,11 +201,12 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
         if !is_interim(head) {
+            respond::check(session, head).map_err(Error::into_up)?;
             ctx.answered = true;
             if ctx.deadline.as_mut().is_some_and(|deadline| !deadline.stop()) {
                 return Error::e_explain(ErrorType::ReadTimedout, "the response head came too late").map_err(|e| e.into_up());
@@ -229,7 +252,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         error: Box<Error>,
     ) -> Box<Error> {
-        fail::connect(session, ctx, peer, error)
+        fail::connect(session, ctx, Some(peer), error)
     }
 
     fn error_while_proxy(
@@ -273,6 +296,11 @@ impl ProxyHttp for Gateway {
         true
     }
 }
+
+/// How long the rest of a body that nobody wants is read, so that the connection can be kept.
+const DRAIN_BODY: Duration = Duration::from_secs(10);
+/// How long an HTTP/2 client may take no part of a response.
+const STALL: Duration = Duration::from_secs(60);
 
 /// A response that another one follows: 1xx, but not 101.
 fn is_interim(head: &ResponseHeader) -> bool {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
-use pingora_error::Result;
+use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
@@ -11,6 +11,22 @@ use super::ctx::{Ctx, Plan};
 use super::decode::Gunzip;
 use crate::exchange::RequestId;
 use crate::reply::{self, Reply};
+
+/// Refuses a response that parsers would disagree on, or that nobody asked for.
+///
+/// # Errors
+/// For a transfer coding other than `chunked` (RFC 9112 §6.1: we offered none), and for 101 without an upgrade.
+pub fn check(session: &Session, head: &ResponseHeader) -> Result<()> {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !plain || codings.next().is_some() {
+        return Error::e_explain(ErrorType::InvalidHTTPHeader, "the response has a transfer coding that nobody asked for");
+    }
+    if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+        return Error::e_explain(ErrorType::InvalidHTTPHeader, "101 without a request to switch protocols");
+    }
+    Ok(())
+}
 
 /// Finishes the head of a backend's response. Interim responses (1xx) pass as they are.
 pub fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
@@ -20,6 +36,7 @@ pub fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> 
             head.remove_header(&header::TRAILER);
         }
     }
+    one_length(head)?;
     unpack(session, ctx, head)?;
     match session.req_header().version {
         // The end of a body of unknown length is the end of the connection for such a client.
@@ -39,6 +56,9 @@ pub fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> 
 ///
 /// Framing stays: Pingora has read it and writes its own. Trailers pass on HTTP/2 only, so nothing announces them elsewhere.
 fn strip_hop_by_hop(head: &mut ResponseHeader) {
+    if !head.headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let nominated: Vec<HeaderName> = head
         .headers
         .get_all(header::CONNECTION)
@@ -50,6 +70,23 @@ fn strip_hop_by_hop(head: &mut ResponseHeader) {
     for name in nominated.iter().chain(&HOP_BY_HOP) {
         head.remove_header(name);
     }
+}
+
+/// Says the length once, and not at all where there is no content (RFC 9110 §8.6). Pingora saw that several lengths agree.
+fn one_length(head: &mut ResponseHeader) -> Result<()> {
+    if head.status == StatusCode::NO_CONTENT {
+        head.remove_header(&header::CONTENT_LENGTH);
+        head.remove_header(&header::TRANSFER_ENCODING);
+        return Ok(());
+    }
+    let mut lines = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lines.next() else { return Ok(()) };
+    let length = first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    if lines.next().is_some() || length.len() != first.len() {
+        let length = HeaderValue::from_bytes(length).or_err(ErrorType::InvalidHTTPHeader, "digits of a length")?;
+        head.insert_header(header::CONTENT_LENGTH, length)?;
+    }
+    Ok(())
 }
 
 const FRAMING: [HeaderName; 3] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONTENT_TYPE];

@@ -14,39 +14,46 @@ use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::config::{Config, Gateway as GatewayConfig, Loaded, Source};
+use crate::config::{Config, Examined, Gateway as GatewayConfig, Source};
 use crate::entry::{self, Bounds, Count, Deadlines, Entry, Refused, Settings};
 use crate::exchange::Reason;
 use crate::proxy::Gateway;
 use crate::snapshot::head_limits;
 use crate::telemetry::log::{self as logging, LogHandle};
+use crate::upstream::retry;
 use process::Process;
 
 /// Runs the gateway until it is told to stop.
 ///
 /// # Errors
 /// When the configuration is refused or an address cannot be bound. Nothing was served then.
-pub fn run(source: Source, loaded: Loaded) -> Result<()> {
+pub fn run(source: Source, examined: impl Into<Examined>) -> Result<()> {
+    let examined = examined.into();
     banner::greet();
-    let log = logging::init(&process::log_settings(&loaded.config.gateway));
+    let log = logging::init(&process::log_settings(&examined.loaded.config.gateway));
     report_panics();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("goma")
-        .enable_all()
-        .build()
-        .context("starting the threads")?;
-    let served = runtime.block_on(serve(source, loaded, log.clone(), threads));
+    let runtime = runtime(threads).context("starting the threads")?;
+    let served = runtime.block_on(serve(source, examined, log.clone(), threads));
     log.flush();
     runtime.shutdown_timeout(Duration::from_millis(100));
     served
 }
 
-async fn serve(source: Source, loaded: Loaded, log: LogHandle, threads: usize) -> Result<()> {
-    let process = Process::start(source, loaded, log.clone()).map_err(|report| anyhow!("{report}"))?;
+/// With one processor, threads that could steal work from each other only cost.
+fn runtime(threads: usize) -> std::io::Result<Runtime> {
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(threads).thread_name("goma").enable_all().build()
+}
+
+async fn serve(source: Source, examined: Examined, log: LogHandle, threads: usize) -> Result<()> {
+    let process = Process::start(source, examined, log.clone()).map_err(|report| anyhow!("{report}"))?;
     let config = process.config();
     banner::routes(&config);
     let (listener, address) = listen(&config.gateway)?;
@@ -111,7 +118,7 @@ fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threa
     let conf = ServerConf {
         threads,
         upstream_keepalive_pool_size: IDLE_UPSTREAM.div_ceil(threads),
-        max_retries: crate::upstream::retry::MAX_ATTEMPTS + 1,
+        max_retries: retry::MAX_ATTEMPTS + retry::MAX_REPLAYS,
         ..ServerConf::default()
     };
     let app = Gateway {

@@ -10,11 +10,11 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use super::needs_restart;
-use crate::config::{self, Config, Format, Gateway, Level, Loaded, Problem, Report, Source, Watched};
+use crate::config::{self, Config, Examined, Format, Gateway, Level, Loaded, Problem, Report, Source, Watched};
 use crate::entry::Count;
 use crate::provider::{self, Watch};
 use crate::proxy::Control;
-use crate::snapshot::{Snapshot, Workshop, compile};
+use crate::snapshot::{Snapshot, Workshop, build};
 use crate::telemetry::log::{self as logging, FileSettings, LogHandle, Settings as LogSettings};
 use crate::telemetry::metrics::{Metrics, Reload};
 
@@ -37,11 +37,10 @@ impl Process {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn start(source: Source, loaded: Loaded, log: LogHandle) -> Result<Arc<Process>, Report> {
-        let Loaded { config, warnings, watched } = loaded;
-        let workshop = Workshop::new(&config, &source.env, Some(Handle::current()));
-        let (snapshot, more) = compile(&config, &workshop)?;
-        warn(warnings.iter().chain(&more));
+    pub fn start(source: Source, examined: Examined, log: LogHandle) -> Result<Arc<Process>, Report> {
+        let workshop = Workshop::new(&examined.loaded.config, &source.env, Some(Handle::current()));
+        let (snapshot, Loaded { config, warnings, watched }) = build(examined, &workshop)?;
+        warn(&warnings);
         let process = Arc::new(Process {
             source,
             live: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -118,22 +117,22 @@ impl Process {
 
     /// The blocking part of a reload: files, compilation, swap.
     fn replace(&self) -> Result<(Reload, Watched), Report> {
-        let Loaded { config, warnings, watched } = config::load(&self.source)?;
+        let examined = config::examine(&self.source);
         let old = self.config();
-        if *old == config {
+        if examined.errors.is_empty() && *old == examined.loaded.config {
             log::info!("The configuration is unchanged");
-            return Ok((Reload::Unchanged, watched));
+            return Ok((Reload::Unchanged, examined.loaded.watched));
         }
-        let compiled = compile(&config, &self.workshop);
-        if compiled.is_err() {
+        let built = build(examined, &self.workshop);
+        if built.is_err() {
             self.workshop.upstreams.sweep();
         }
-        let (snapshot, more) = compiled?;
+        let (snapshot, Loaded { config, warnings, watched }) = built?;
         for key in needs_restart(&old, &config) {
             log::warn!("{key} changed: this takes effect with a restart");
         }
         self.log.reconfigure(&log_settings(&config.gateway));
-        warn(warnings.iter().chain(&more));
+        warn(&warnings);
         self.live.store(Arc::new(snapshot));
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         self.count_configuration();
@@ -200,8 +199,8 @@ fn paths(watched: &Watched) -> Vec<provider::Watched> {
     extra.into_iter().chain(files).collect()
 }
 
-fn warn<'a>(problems: impl Iterator<Item = &'a Problem>) {
-    problems.for_each(|problem| log::warn!("{problem}"));
+fn warn(problems: &[Problem]) {
+    problems.iter().for_each(|problem| log::warn!("{problem}"));
 }
 
 /// The log as the configuration asks for it.

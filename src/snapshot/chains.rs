@@ -62,21 +62,22 @@ impl<'a> Chains<'a> {
                 Some(None) => whole = false,
                 None => {
                     whole = false;
-                    report.add(self.undefined(name, names, place));
+                    report.extend(self.undefined(name, place));
                 }
             }
         }
         whole.then(|| Chain::new(parts))
     }
 
-    fn undefined(&self, name: &str, names: &[String], place: &Place) -> Problem {
-        let index = names.iter().position(|listed| listed == name).unwrap_or_default();
+    /// Nothing for a name that the list does not have itself: it is one of the gateway's defaults, reported where those are.
+    fn undefined(&self, name: &str, place: &Place) -> Option<Problem> {
+        let listed = place.item_reading(name)?;
         let known: Vec<&str> = self.definitions.keys().copied().collect();
         let remedy = match crate::config::nearest(name, &known) {
             Some((near, _)) => format!("did you mean `{near}`?"),
             None => "define it under `middlewares`, or remove it here".to_owned(),
         };
-        place.item(index).error(format!("middleware `{name}` is not defined"), remedy)
+        Some(listed.error(format!("middleware `{name}` is not defined"), remedy))
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 use tokio::runtime::Handle;
 
-use crate::config::{Config, Env, Problem, Report};
+use crate::config::{Config, Env, Examined, Loaded, Place, Problem, Report};
 use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
 use crate::gate::Limits;
 use crate::middleware::Chain;
@@ -119,6 +119,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
     let chains = Chains::new(config, &workshop.env, &mut report);
     let mut builder = Builder::new(config.gateway.strict_slash);
     let own = own_endpoints(&config.gateway, &chains, &mut builder, &mut report);
+    resolvers(&config.gateway, &mut report);
     let mut routes = Vec::new();
     let ordered = registration_order(config);
     for (index, route) in ordered.iter().enumerate() {
@@ -132,7 +133,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
     let added: Vec<&RouteConfig> = routes.iter().map(|(index, _)| ordered[*index]).collect();
     let (table, overlaps) = builder.build();
     for overlap in &overlaps {
-        report.add(overlap_problem(overlap, own, &added));
+        report.add(overlap_problem(overlap, &own, &added));
     }
     report.sort();
     if !report.errors.is_empty() {
@@ -147,6 +148,38 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         debug: config.gateway.debug,
     };
     Ok((snapshot, report.warnings))
+}
+
+/// Compiles what was read, with the errors of both steps in one report.
+///
+/// # Errors
+/// Everything that is wrong. Where reading already found something wrong with a key, what compiling says of it is left out.
+pub fn build(examined: Examined, workshop: &Workshop) -> Result<(Snapshot, Loaded), Report> {
+    let Examined { mut loaded, errors } = examined;
+    let (compiled, later) = match compile(&loaded.config, workshop) {
+        Ok((snapshot, warnings)) => (Some(snapshot), Report { warnings, ..Report::default() }),
+        Err(report) => (None, report),
+    };
+    loaded.warnings.extend(later.warnings);
+    match (compiled, errors.is_empty()) {
+        (Some(snapshot), true) => Ok((snapshot, loaded)),
+        _ => {
+            let mut report = Report { errors, warnings: loaded.warnings };
+            let known = |problem: &Problem| report.errors.iter().any(|known| same_key(known, problem));
+            let new: Vec<Problem> = later.errors.into_iter().filter(|problem| !known(problem)).collect();
+            report.extend(new);
+            report.sort();
+            Err(report)
+        }
+    }
+}
+
+/// Whether two problems are about the same key or one below the other.
+fn same_key(one: &Problem, other: &Problem) -> bool {
+    let below = |long: &str, short: &str| {
+        long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    one.file == other.file && (below(&one.key, &other.key) || below(&other.key, &one.key))
 }
 
 /// Size limits of a request head.
@@ -165,10 +198,6 @@ fn in_file_order(config: &Config, routes: Vec<(usize, Arc<Route>)>) -> Vec<Arc<R
 fn trust(gateway: &GatewayConfig, report: &mut Report) -> Trust {
     let proxy = &gateway.proxy;
     let place = gateway.at.child("proxy");
-    if proxy.enabled && proxy.trusted.is_empty() {
-        let message = "is empty: the right-most address of any peer is trusted";
-        report.add(place.child("trustedProxies").warning(message, "list the addresses of your proxies"));
-    }
     let mut headers = Vec::new();
     for (index, name) in proxy.ip_headers.iter().enumerate() {
         match HeaderName::try_from(name.trim()) {
@@ -180,6 +209,16 @@ fn trust(gateway: &GatewayConfig, report: &mut Report) -> Trust {
         }
     }
     Trust::new(proxy.enabled, proxy.trusted.clone(), headers)
+}
+
+/// A name server that cannot be asked is not left out quietly: the names would go to another one.
+fn resolvers(gateway: &GatewayConfig, report: &mut Report) {
+    let place = gateway.at.child("networking").child("dnsCache").child("resolver");
+    for (index, text) in gateway.dns_cache.resolver.iter().enumerate() {
+        if let Err(message) = resolver_address(text) {
+            report.add(place.item(index).error(message, ""));
+        }
+    }
 }
 
 /// Goma's order of registration, its tie-breaker: by priority when any is positive, else the longer path text first.
@@ -213,54 +252,64 @@ fn pattern_problem(route: &RouteConfig, error: &PatternError) -> Problem {
     place.error(error.problem.clone(), error.remedy)
 }
 
-fn overlap_problem(overlap: &Overlap, own: usize, routes: &[&RouteConfig]) -> Problem {
-    let later = routes[overlap.second - own];
-    let first = match overlap.first.checked_sub(own) {
+/// `own` are the gateway's endpoints; the routes were added behind them.
+fn overlap_problem(overlap: &Overlap, own: &[(String, Place)], routes: &[&RouteConfig]) -> Problem {
+    let first = match overlap.first.checked_sub(own.len()) {
         Some(index) => format!("route `{}`", routes[index].name),
         None => "an endpoint of the gateway".to_owned(),
     };
+    let (path, place) = match overlap.second.checked_sub(own.len()) {
+        Some(index) => (&routes[index].path, routes[index].at.child("path")),
+        None => (&own[overlap.second].0, own[overlap.second].1.clone()),
+    };
     let host = if overlap.host == "*" { "any host" } else { &overlap.host };
-    later.at.child("path").warning(
-        format!("`{}` for {host} is already taken by {first}, which keeps it", later.path),
+    place.warning(
+        format!("`{path}` for {host} is already taken by {first}, which keeps it"),
         "give one of them another path or host",
     )
 }
 
-/// Registered before the routes of the operator, in Goma's order; returns how many. Spec core §4.1.
+/// Registered before the routes of the operator, in Goma's order; returns their paths and where those are set. Spec core §4.1.
 fn own_endpoints(
     gateway: &GatewayConfig,
     chains: &Chains<'_>,
     builder: &mut Builder<Target>,
     report: &mut Report,
-) -> usize {
-    let mut count = 0;
+) -> Vec<(String, Place)> {
+    let mut added = Vec::new();
     let monitoring = &gateway.monitoring;
     let place = gateway.at.child("monitoring");
     let metrics = chains.endpoint(&monitoring.middlewares.metrics, &place.child("middleware").child("metrics"), report);
     let guards = &monitoring.middlewares.route_health_check;
     let health = chains.endpoint(guards, &place.child("middleware").child("routeHealthCheck"), report);
     let get = || Methods::Only(vec!["GET"]);
-    let mut add = |on: bool, path: &str, host: &str, methods: Methods, span: Span, own: Own| {
+    let mut add = |on: Option<(&Place, &str)>, path: &str, host: &str, methods: Methods, span: Span, own: Own| {
+        let Some((section, key)) = on else { return };
         let hosts = if host.trim().is_empty() { Vec::new() } else { vec![host.to_owned()] };
         let pattern = Pattern { path: path.to_owned(), hosts, priority: 0, methods, span };
-        if !on {
-            return;
-        }
         match builder.add(pattern, Target::Own(own)) {
-            Ok(()) => count += 1,
-            Err(error) => report.add(gateway.at.error(format!("endpoint `{path}`: {}", error.problem), error.remedy)),
+            Ok(()) => added.push((path.to_owned(), section.child(key))),
+            Err(error) => {
+                let key = if matches!(error.part, PatternPart::Host(_)) { "host" } else { key };
+                report.add(section.child(key).error(error.problem, error.remedy));
+            }
         }
     };
     let host = &monitoring.host;
-    add(monitoring.enable_metrics, &monitoring.metrics_path, host, get(), Span::Prefix, Own::Metrics(metrics));
-    add(monitoring.enable_route_health_check, "/healthz/routes", host, get(), Span::Prefix, Own::RouteHealth(health));
+    let on = |on: bool, key: &'static str| on.then_some((&place, key));
+    let (shown, checks) = (monitoring.enable_metrics, monitoring.enable_route_health_check);
+    add(on(shown, "metricsPath"), &monitoring.metrics_path, host, get(), Span::Prefix, Own::Metrics(metrics));
+    let (ready, live) = (monitoring.enable_readiness, monitoring.enable_liveness);
+    add(on(checks, "enableRouteHealthCheck"), "/healthz/routes", host, get(), Span::Prefix, Own::RouteHealth(health));
     let reload = &gateway.reload;
+    let reload_place = gateway.at.child("reload");
     let token: Arc<str> = reload.token.as_str().trim().into();
+    let reloads = (reload.enabled && !token.is_empty()).then_some((&reload_place, "path"));
     let post = Methods::Only(vec!["POST"]);
-    add(reload.enabled && !token.is_empty(), &reload.path, &reload.host, post, Span::Exact, Own::Reload(token));
-    add(monitoring.enable_readiness, "/readyz", "", get(), Span::Exact, Own::Ready);
-    add(monitoring.enable_liveness, "/healthz", "", get(), Span::Exact, Own::Health);
-    count
+    add(reloads, &reload.path, &reload.host, post, Span::Exact, Own::Reload(token));
+    add(on(ready, "enableReadiness"), "/readyz", "", get(), Span::Exact, Own::Ready);
+    add(on(live, "enableLiveness"), "/healthz", "", get(), Span::Exact, Own::Health);
+    added
 }
 
 fn compile_route(
@@ -321,7 +370,7 @@ impl Workshop {
     /// A workshop whose look-ups and health checks run on `handle`.
     pub fn new(config: &Config, env: &Env, handle: Option<Handle>) -> Workshop {
         let dns = &config.gateway.dns_cache;
-        // Addresses that do not parse were refused when the configuration was loaded.
+        // Those that do not parse refuse the configuration when it is compiled.
         let resolvers = dns.resolver.iter().filter_map(|text| resolver_address(text).ok()).collect();
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };

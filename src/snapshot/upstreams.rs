@@ -5,9 +5,10 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::config::{BackendTls, Config, Place, Problem, Report, Route};
+use crate::config::{BackendTls, Config, OPERATORS, Place, Problem, Report, Route, SOURCES};
 use crate::upstream::{
-    BackendSettings, ClientCertificate, HealthSettings, Match, Registry, SettingError, Settings, Tls, Transport, Upstream,
+    BackendSettings, ClientCertificate, HealthSettings, Match, Registry, SettingError, Settings, Tls, Transport,
+    Upstream,
 };
 
 /// Builds the upstream of a route, or reports why not.
@@ -61,7 +62,9 @@ fn backends(route: &Route, report: &mut Report) -> Vec<BackendSettings> {
         let mut matches = Vec::new();
         for (index, rule) in backend.matches.iter().enumerate() {
             let (parsed, warning) = Match::parse(&rule.source, &rule.name, &rule.operator, &rule.value);
-            if let Some(warning) = warning {
+            // Unknown words were told when the configuration was checked.
+            let known = SOURCES.contains(&rule.source.as_str()) && OPERATORS.contains(&rule.operator.as_str());
+            if let (Some(warning), true) = (warning, known) {
                 report.add(backend.at.child("match").item(index).warning(warning, "correct or remove the rule"));
             }
             matches.push(parsed);
@@ -109,7 +112,9 @@ fn tls(route: &Route, config: &Config, report: &mut Report) -> Option<Tls> {
         (None, None) => None,
         (given, _) => {
             let (has, lacks) = if given.is_some() { ("clientCert", "clientKey") } else { ("clientKey", "clientCert") };
-            report.add(place.child(has).error(format!("`{has}` is set without `{lacks}`"), format!("set `{lacks}` as well")));
+            report.add(
+                place.child(has).error(format!("`{has}` is set without `{lacks}`"), format!("set `{lacks}` as well")),
+            );
             return None;
         }
     };
@@ -118,7 +123,9 @@ fn tls(route: &Route, config: &Config, report: &mut Report) -> Option<Tls> {
 }
 
 fn unreadable(place: &Place, key: &str, error: &std::io::Error) -> Problem {
-    place.child(key).error(format!("cannot be read: {error}"), "give a file that exists, PEM text, or PEM text in base64")
+    place
+        .child(key)
+        .error(format!("cannot be read: {error}"), "give a file that exists, PEM text, or PEM text in base64")
 }
 
 /// PEM text, base64 of it, or the path of a file. Spec core §6.1.

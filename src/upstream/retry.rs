@@ -1,27 +1,28 @@
 //! Another attempt after a failure, or not.
 //!
-//! Two failures lose nothing of a request. A connection that was never made has carried no byte: the next backend
+//! Three failures lose nothing of a request. A connection that was never made has carried no byte: the next backend
 //! (or the next address) may try. A kept connection that turns out dead before a byte of response may have carried
 //! the request, so it is sent once more only when repeating it does no harm (RFC 9110 §9.2.2) and its body is
-//! still at hand.
+//! still at hand. And an HTTP/2 backend that says it has not begun (it is going away, or takes no more streams) has
+//! lost nothing of any method, as long as the body is at hand; RFC 9113 §8.7.
 
 /// What failed, and what is known of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Where the attempt ended.
     pub failure: Failure,
-    /// Attempts so far, this one included.
+    /// Attempts to connect so far, this one included; a replay is none.
     pub attempts: usize,
     /// Most attempts for this request: see [`attempts_limit`](super::Upstream::attempts_limit).
     pub limit: usize,
     /// Something of a response has gone to the client.
     pub response_started: bool,
-    /// The method is idempotent, or the client vouches for it (`Idempotency-Key`).
+    /// The method is idempotent.
     pub idempotent: bool,
     /// No body, or all that was read of it is still buffered.
     pub replayable: bool,
-    /// A request was sent again already.
-    pub replayed: bool,
+    /// How often the request was sent again already.
+    pub replays: usize,
 }
 
 /// Where an attempt ended.
@@ -31,6 +32,8 @@ pub enum Failure {
     Connect,
     /// A connection kept from an earlier request closed before it gave any byte of response.
     DeadReused,
+    /// An HTTP/2 backend says that it has done nothing for the request.
+    Refused,
     /// Anything else: a new connection broke, the response was cut or malformed, a limit passed.
     Exchange,
 }
@@ -49,6 +52,9 @@ pub enum Decision {
 /// Most attempts for one request, connections to different backends and addresses counted alike.
 pub const MAX_ATTEMPTS: usize = 3;
 
+/// Most times that one request is sent again. A backend that restarts turns away one connection after the other.
+pub const MAX_REPLAYS: usize = 3;
+
 /// Decides after a failed attempt.
 pub fn decide(facts: &Facts) -> Decision {
     if facts.response_started {
@@ -56,7 +62,8 @@ pub fn decide(facts: &Facts) -> Decision {
     }
     match facts.failure {
         Failure::Connect if facts.attempts < facts.limit => Decision::NextBackend,
-        Failure::DeadReused if facts.idempotent && facts.replayable && !facts.replayed => Decision::SameBackend,
+        Failure::Refused if facts.replayable && facts.replays < MAX_REPLAYS => Decision::SameBackend,
+        Failure::DeadReused if facts.idempotent && facts.replayable && facts.replays == 0 => Decision::SameBackend,
         _ => Decision::GiveUp,
     }
 }
@@ -72,13 +79,14 @@ mod tests {
         response_started: false,
         idempotent: true,
         replayable: true,
-        replayed: false,
+        replays: 0,
     };
 
     #[test]
     fn a_request_is_repeated_only_when_nothing_is_lost() {
         let connect = SAFE;
         let dead = Facts { failure: Failure::DeadReused, ..SAFE };
+        let refused = Facts { failure: Failure::Refused, idempotent: false, ..SAFE };
         #[rustfmt::skip]
         let rows = [
             ("no connection", connect, Decision::NextBackend),
@@ -88,9 +96,13 @@ mod tests {
             ("no connection, one backend", Facts { limit: 1, ..connect }, Decision::GiveUp),
             ("dead kept connection", dead, Decision::SameBackend),
             ("dead kept connection, one backend", Facts { limit: 1, ..dead }, Decision::SameBackend),
-            ("dead kept connection, second time", Facts { replayed: true, ..dead }, Decision::GiveUp),
+            ("dead kept connection, second time", Facts { replays: 1, ..dead }, Decision::GiveUp),
             ("dead kept connection, a POST", Facts { idempotent: false, ..dead }, Decision::GiveUp),
             ("dead kept connection, body gone", Facts { replayable: false, ..dead }, Decision::GiveUp),
+            ("refused, a POST", refused, Decision::SameBackend),
+            ("refused, third time", Facts { replays: 2, ..refused }, Decision::SameBackend),
+            ("refused, too often", Facts { replays: 3, ..refused }, Decision::GiveUp),
+            ("refused, body gone", Facts { replayable: false, ..refused }, Decision::GiveUp),
             ("response begun", Facts { response_started: true, ..dead }, Decision::GiveUp),
             ("failure on a new connection", Facts { failure: Failure::Exchange, ..SAFE }, Decision::GiveUp),
         ];

@@ -121,6 +121,16 @@ async fn metrics_can_move_to_another_path_and_host_and_behind_a_guard() {
 }
 
 #[tokio::test]
+async fn of_two_endpoints_on_one_path_the_first_answers() {
+    let gateway = Gateway::builder().gateway("monitoring: {enableMetrics: true, metricsPath: /healthz}").await;
+    assert!(gateway.get("/healthz").await.text().contains("gateway_routes_count"));
+    let file = gateway.file("goma.yml").display().to_string();
+    let output = goma(&["config", "check", "-c", &file]).await;
+    assert!(output.succeeded(), "{}", output.all());
+    assert!(output.stdout.contains("gateway.monitoring.enableLiveness: `/healthz` for any host is already taken"));
+}
+
+#[tokio::test]
 async fn a_guard_of_an_endpoint_that_is_not_defined_refuses_to_start() {
     let end = Gateway::builder().gateway("monitoring: {middleware: {metrics: [nope]}}").start_fails().await;
     assert_eq!(end.code, Some(1));

@@ -181,3 +181,37 @@ async fn a_request_that_a_backend_may_have_begun_is_not_sent_to_another() {
     assert_eq!(gateway.post("/").body("pay").await.status, 502);
     assert_eq!(group.get("one").seen().len() + group.get("two").seen().len(), before + 1);
 }
+
+#[tokio::test]
+async fn a_backend_whose_name_nobody_knows_is_passed_over() {
+    let origin = Origin::named("known").await;
+    let names = "networking: {dnsCache: {resolver: ['127.0.0.1:1']}}";
+    let routes = "- {name: r, path: /, backends: [{endpoint: ORIGIN}, {endpoint: 'http://unknown.test'}]}";
+    let gateway = Gateway::before(&origin).gateway(names).routes(routes).await;
+    assert_eq!(shares(&gateway, gateway.get("/"), 6).await, counts([("known", 6)]));
+    assert_eq!(shares(&gateway, gateway.post("/").body("x"), 6).await, counts([("known", 6)]));
+}
+
+#[tokio::test]
+async fn a_backend_that_died_between_two_requests_is_passed_over() {
+    let origin = Origin::named("alive").await;
+    let listener = listen();
+    let dying = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
+    let routes = "- {name: r, path: /, backends: [{endpoint: ORIGIN}, {endpoint: DYING}]}";
+    let gateway = Gateway::before(&origin).word("DYING", &dying).routes(routes).await;
+    // Its connection stays until it is used again; a new one is not to be had.
+    let served = tokio::spawn(async move {
+        let mut wire = Wire::over(listener.accept().await.expect("a connection").0);
+        drop(listener);
+        wire.head().await.expect("a request");
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ndying").await.expect("a connection");
+        wire.head().await.expect("a second request");
+    });
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(gateway.get("/").await.text());
+    }
+    answers.sort();
+    assert_eq!(answers, ["alive", "alive", "alive", "dying"]);
+    served.await.expect("the second request came");
+}

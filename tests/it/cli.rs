@@ -112,6 +112,25 @@ async fn healthcheck_tells_a_ready_gateway_from_none() {
 }
 
 #[tokio::test]
+async fn a_file_that_broke_since_says_nothing_of_the_gateway_that_runs() {
+    let gateway = Gateway::with("gateway: {routes: []}").await;
+    gateway.write("goma.yml", "gateway: {routes: [{name: broken}]}");
+    let config = gateway.file("goma.yml").display().to_string();
+    let address = format!("127.0.0.1:{}", gateway.port());
+    let env = [("GOMA_CONFIG_FILE", config.as_str()), ("GOMA_ENTRYPOINT_WEB_ADDRESS", address.as_str())];
+    let output = goma_in(gateway.config_dir(), &env, &["healthcheck"]).await;
+    assert_eq!(output.code, Some(0), "{}", output.all());
+}
+
+#[tokio::test]
+async fn the_file_may_be_named_before_the_command_server_and_before_no_other() {
+    let output = goma(&["-c", "/nope.yml", "server"]).await;
+    assert!(output.code == Some(1) && output.stderr.contains("/nope.yml: cannot be read"), "{}", output.all());
+    let output = goma(&["-c", "/nope.yml", "version"]).await;
+    assert!(output.code == Some(1) && output.stderr.contains("--config"), "{}", output.all());
+}
+
+#[tokio::test]
 async fn the_configuration_is_found_where_the_environment_says() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin)

@@ -18,7 +18,11 @@ async fn good_configurations_load() {
 #[tokio::test]
 async fn the_default_and_the_examples_load() {
     for file in files("conf").into_iter().chain(files("conf/examples")) {
-        let (output, name) = check(&file).await;
+        // What reads the file would set the variables that it names.
+        let text = fs::read_to_string(&file).expect("a readable file");
+        let names = text.split("${").skip(1).filter_map(|rest| rest.split('}').next());
+        let env: Vec<_> = names.map(|name| (name, "127.0.0.1:9")).collect();
+        let (output, name) = run(&file, &env, &["config", "check", "-c"]).await;
         assert!(output.succeeded(), "{name}: {}", output.all());
     }
 }
@@ -56,7 +60,7 @@ async fn bad_configurations_fail_with_the_message_beside_them() {
 #[tokio::test]
 async fn what_check_refuses_the_server_refuses_too() {
     for file in files("tests/conf/bad").into_iter().step_by(5) {
-        let (output, name) = run(&file, &["server", "-c"]).await;
+        let (output, name) = run(&file, &[], &["server", "-c"]).await;
         assert_eq!(output.code, Some(1), "{name}: {}", output.all());
     }
 }
@@ -72,14 +76,14 @@ async fn good_configurations_serve() {
 }
 
 async fn check(file: &Path) -> (Output, String) {
-    run(file, &["config", "check", "-c"]).await
+    run(file, &[], &["config", "check", "-c"]).await
 }
 
 /// Runs a command on a file in its own folder, so that messages name the bare file.
-async fn run(file: &Path, command: &[&str]) -> (Output, String) {
+async fn run(file: &Path, env: &[(&str, &str)], command: &[&str]) -> (Output, String) {
     let folder = file.parent().expect("a file is in a folder");
     let name = file.file_name().expect("a file has a name").to_string_lossy().into_owned();
-    (goma_in(folder, &[], &[command, &[name.as_str()]].concat()).await, name)
+    (goma_in(folder, env, &[command, &[name.as_str()]].concat()).await, name)
 }
 
 /// The lines about problems, without the summary.

@@ -152,3 +152,36 @@ async fn the_gate_holds_for_http2_as_well() {
         assert!(!origin.seen().iter().any(|seen| seen.whole), "{about}: {:?}", origin.seen());
     }
 }
+
+#[tokio::test]
+async fn a_call_that_the_backend_has_not_begun_is_sent_again() {
+    let origin = Origin2::start().await;
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let reply = gateway.h2().await.unary("/busy", "message").await;
+    assert_eq!((reply.status, reply.text().as_str(), reply.trailer("grpc-status")), (200, "message", Some("0")));
+    assert_eq!(origin.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_continue_need_not_wait_for_an_http2_backend() {
+    let origin = Origin2::start().await;
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let mut connection = gateway.connect().await;
+    connection.write(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
+    let interim = connection.wire.head().await.expect("an answer").expect("an answer");
+    assert!(interim.line.starts_with("HTTP/1.1 100 "), "{}", interim.line);
+    connection.write(b"hello").await;
+    assert_eq!(connection.reply("POST").await.expect("a reply").text(), "hello");
+    assert!(!origin.last().headers.contains_key("expect"), "its expectation is met");
+}
+
+#[tokio::test]
+async fn cookies_in_lines_of_their_own_are_one_line_for_the_backend() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let client = gateway.h2().await;
+    let request = client.request("GET", "/").header("cookie", "a=1").header("cookie", "b=2");
+    let call = client.call(request.body(()).expect("a request"), true).await;
+    assert_eq!(call.finish().await.expect("a response").status, 200);
+    assert_eq!(origin.last().headers.all("Cookie"), ["a=1; b=2"]);
+}

@@ -50,6 +50,15 @@ async fn access_without_paths_refuses_nothing() {
 }
 
 #[tokio::test]
+async fn access_without_paths_is_warned_of() {
+    let origin = Origin::start().await;
+    let gateway = with(&origin, "/", "type: access").await;
+    let file = gateway.file("goma.yml").display().to_string();
+    let output = goma(&["config", "check", "-c", &file]).await;
+    assert!(output.stdout.contains("middlewares[0].paths: are missing: nothing is blocked"), "{}", output.all());
+}
+
+#[tokio::test]
 async fn a_refusal_of_access_has_its_status_and_the_form_that_was_asked_for() {
     let origin = Origin::start().await;
     let gateway = with(&origin, "/", "type: access, paths: [/secret], rule: {statusCode: 404}").await;

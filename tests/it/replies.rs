@@ -179,3 +179,40 @@ async fn a_refusal_to_head_has_no_body_and_keeps_the_connection_in_step() {
     let failed = connection.send(gateway.post("/")).await;
     assert_eq!((failed.status, failed.text().as_str()), (502, "502 Bad Gateway \n"));
 }
+
+#[tokio::test]
+async fn a_response_that_parsers_would_disagree_on_is_502() {
+    let rows = [
+        ("another coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        ("no coding at all", "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok"),
+        (
+            "chunked twice",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        ("two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokx"),
+        ("a tunnel that nobody asked for", "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"),
+    ];
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).routes("- {name: r, path: /, target: ORIGIN}").await;
+    for (about, response) in rows {
+        origin.always(Answer::raw(response));
+        let reply = gateway.get("/").await;
+        assert_eq!((reply.status, reply.text().as_str()), (502, "502 Bad Gateway \n"), "{about}");
+    }
+}
+
+#[tokio::test]
+async fn a_length_is_said_once_and_only_where_there_is_content() {
+    let rows = [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", vec!["2"]),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", vec!["2"]),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", vec![]),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n", vec!["2"]),
+    ];
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).routes("- {name: r, path: /, target: ORIGIN}").await;
+    for (response, lengths) in rows {
+        origin.always(Answer::raw(response));
+        assert_eq!(gateway.get("/").await.headers.all("Content-Length"), lengths, "{response}");
+    }
+}

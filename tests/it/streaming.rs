@@ -25,6 +25,24 @@ async fn an_event_is_with_the_client_before_the_next_one_exists() {
 }
 
 #[tokio::test]
+async fn a_piece_of_a_response_with_a_length_does_not_wait_for_the_rest() {
+    let listener = listen();
+    let target = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
+    let gateway = Gateway::before(&target).routes(ROUTE).await;
+    let mut connection = gateway.connect().await;
+    connection.write(gateway.get("/").head().as_bytes()).await;
+    let mut backend = Wire::over(listener.accept().await.expect("a connection").0);
+    backend.head().await.expect("a request");
+    backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n").await.expect("sent");
+    let (reply, _) = connection.head("GET").await.expect("the head before there is a body");
+    assert_eq!(reply.header("Content-Length"), Some("10"));
+    for piece in ["hello", "world"] {
+        backend.send(piece.as_bytes()).await.expect("sent");
+        assert_eq!(connection.wire.exactly(5).await.expect("the piece"), piece);
+    }
+}
+
+#[tokio::test]
 async fn an_upload_is_with_the_backend_before_the_client_has_finished_it() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).routes(ROUTE).await;
@@ -105,6 +123,19 @@ async fn an_interim_response_leaves_the_final_one_as_it_is() {
     assert_eq!((reply.status, reply.text().as_str(), reply.header("X-End")), (404, "gone", Some("1")));
     assert_eq!(reply.interim.len(), 1);
     assert_eq!((reply.interim[0].0, reply.interim[0].1.one("Link")), (103, Some("</a.css>; rel=preload")));
+}
+
+#[tokio::test]
+async fn an_http10_client_gets_the_final_response_only() {
+    let origin = Origin::start().await;
+    origin.always(Answer::ok("fin").interim(103, &[("Link", "</a.css>")]));
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    for head in ["", "Expect: 100-continue\r\n"] {
+        let request = format!("POST / HTTP/1.0\r\nHost: a\r\n{head}Content-Length: 2\r\n\r\nok");
+        let answer = gateway.raw(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("fin"), "{head}: {answer}");
+        assert!(!origin.last().headers.has("Expect"), "HTTP/1.0 has no expectations");
+    }
 }
 
 #[tokio::test]

@@ -27,6 +27,32 @@ async fn the_upgrade_token_may_be_spelled_in_any_case() {
 }
 
 #[tokio::test]
+async fn an_upgrade_is_asked_for_in_connection_as_well() {
+    let (origin, gateway) = chat().await;
+    for (about, head) in [
+        ("not for us", "Upgrade: websocket\r\n"),
+        ("h2c, which is no more", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"),
+    ] {
+        let mut connection = gateway.connect().await;
+        for _ in 0..2 {
+            connection.write(format!("GET /other HTTP/1.1\r\nHost: a\r\n{head}\r\n").as_bytes()).await;
+            let reply = connection.reply("GET").await.expect("a reply");
+            assert!(reply.status == 200 && reply.keeps_alive(), "{about}: {reply:?}");
+            let seen = origin.last();
+            assert!(!seen.headers.has("Upgrade") && !seen.headers.lists("Connection", "upgrade"), "{about}: {seen:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_talks_before_the_tunnel_is_there_is_told_so() {
+    let (_origin, gateway) = chat().await;
+    let early = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET /x HTTP/1.1\r\n";
+    let answer = gateway.raw(early).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test]
 async fn upgrades_in_a_row_all_talk() {
     let (_origin, gateway) = chat().await;
     for round in 0..64 {

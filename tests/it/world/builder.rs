@@ -100,7 +100,7 @@ impl Builder {
 
 impl IntoFuture for Builder {
     type Output = Gateway;
-    type IntoFuture = Pin<Box<dyn Future<Output = Gateway> + Send>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Gateway>>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.start())

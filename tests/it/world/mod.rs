@@ -29,7 +29,6 @@ mod place;
 mod websocket;
 mod wire;
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 pub use answer::{Answer, Piece};
@@ -45,7 +44,7 @@ pub use origin::{Origin, Seen};
 pub use origin2::Origin2;
 pub use place::{free_port, listen};
 pub use websocket::{Frame, WebSocket};
-pub use wire::{Headers, Left, Pattern};
+pub use wire::{Headers, Left, Pattern, Wire};
 
 /// The longest that anything here waits for a byte, an exit or a condition.
 ///
@@ -69,10 +68,7 @@ pub async fn settled(mut number: impl FnMut() -> u64) -> u64 {
 ///
 /// # Panics
 /// When it does not hold within [`PATIENCE`].
-pub async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
+pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = condition().await {

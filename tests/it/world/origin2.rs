@@ -5,6 +5,7 @@
 //! | `/plain` | 200 and a text, no trailers |
 //! | `/refuse` | a gRPC error in the head alone: status 5 and no body |
 //! | `/broken` | two messages, then trailers with status 13 |
+//! | `/busy` | turned away twice before it is begun (REFUSED_STREAM), then as else |
 //! | else | every message back as it comes, then trailers with status 0 and `x-count`, the number of them |
 
 use std::fmt;
@@ -80,12 +81,19 @@ async fn serve(stream: TcpStream, seen: Arc<Mutex<Vec<Seen2>>>) {
         return;
     };
     while let Some(Ok((request, respond))) = connection.accept().await {
+        let path = request.uri().path().to_owned();
+        let before = lock(&seen).iter().filter(|seen| seen.path == path).count();
         lock(&seen).push(Seen2 {
             method: request.method().to_string(),
             path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             authority: request.uri().authority().map(ToString::to_string).unwrap_or_default(),
             headers: request.headers().clone(),
         });
+        if path == "/busy" && before < 2 {
+            let mut respond = respond;
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            continue;
+        }
         // A client that goes away ends its stream; the story sees that on its own side.
         tokio::spawn(async move { answer(request, respond).await.ok() });
     }

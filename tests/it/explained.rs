@@ -1,0 +1,415 @@
+//! What `goma config explain` says: its words and reasons in rows, and, for random configurations and requests, every part
+//! of the way (policies, headers, backends) held against what the running gateway then does.
+
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write};
+use std::path::PathBuf;
+
+use clap::Parser;
+use goma_edge::config::{Env, Source};
+use goma_edge::explain;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+
+use crate::world::*;
+
+/// The command's arguments, read as the command line reads them.
+#[derive(Parser)]
+struct Question {
+    #[command(flatten)]
+    options: explain::Options,
+}
+
+/// Asks in this process: the same as the command, without starting it.
+fn ask(file: PathBuf, env: &Env, arguments: &[String]) -> String {
+    let name = file.display().to_string();
+    let fixed = ["explain", "-c", &name].map(str::to_owned);
+    let question = Question::try_parse_from(fixed.iter().chain(arguments)).expect("valid arguments");
+    let source = |path| Source { path, env: env.clone() };
+    explain::run(&question.options, source).unwrap_or_else(|error| panic!("{arguments:?}: {error:#}"))
+}
+
+fn ask_json(file: PathBuf, env: &Env, mut arguments: Vec<String>) -> Value {
+    arguments.push("--json".to_owned());
+    serde_json::from_str(&ask(file, env, &arguments)).expect("one JSON object")
+}
+
+/// A folder with the story's configuration as `goma.yml`.
+fn story() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("goma.yml"), STORY).expect("a writable file");
+    folder
+}
+
+const STORY: &str = "
+gateway:
+  monitoring: {enableMetrics: true, middleware: {metrics: [guard]}}
+  reload: {enabled: true, token: t0ken}
+  proxy: {enabled: true, trustedProxies: [10.0.0.0/8]}
+  routes:
+    - {name: shop, path: /shop, hosts: [www.test], methods: [GET], rewrite: /v2, target: 'http://shop:1/base?k=1&token=hidden', middlewares: [guard, prefix, dress]}
+    - {name: other, path: /shop, hosts: [other.test], target: 'http://other:1'}
+    - {name: gone, path: /shop/gone, enabled: false, target: 'http://gone:1'}
+    - {name: closed, path: /closed, target: 'http://closed:1', maintenance: {enabled: true, statusCode: 500}, middlewares: [guard]}
+    - name: tests
+      path: /tests
+      backends:
+        - {endpoint: 'http://b:1', exclusive: true, match: [{source: header, name: X-Beta, operator: equals, value: 'yes'}]}
+        - {endpoint: 'http://c:1', exclusive: true, match: [{source: query, name: c, operator: equals, value: '1'}]}
+    - name: heavy
+      path: /heavy
+      backends: [{endpoint: 'http://d:1', weight: 3}, {endpoint: 'http://e:1', weight: 1}, {endpoint: 'http://f:1'}]
+middlewares:
+  - {name: guard, type: access, paths: [/admin, /metrics/x], rule: {statusCode: 404}}
+  - {name: prefix, type: addPrefix, rule: {prefix: /p}}
+  - {name: dress, type: responseHeaders, paths: [/shop/*], rule: {setHeaders: {X-A: b}}}
+";
+
+#[test]
+fn the_outcome_is_the_word_that_log_and_metric_would_say() {
+    let folder = story();
+    let long = format!("GET /{}", "x".repeat(20_000));
+    for (about, arguments, outcome, status, taker) in [
+        ("proxied", "GET http://www.test/shop/x", "ok", 0, "shop"),
+        ("other host", "GET http://nowhere.test/shop", "no_route", 404, ""),
+        ("only a disabled route", "GET /shop/gone", "no_route", 404, ""),
+        ("a guard", "GET http://www.test/shop/admin", "denied:access", 404, "shop"),
+        ("a method", "POST http://www.test/shop", "method_not_allowed", 405, "shop"),
+        ("maintenance", "GET /closed/x", "maintenance", 500, "closed"),
+        ("no rule holds", "GET /tests", "no_backend", 503, "tests"),
+        ("a rule holds", "GET /tests?c=1", "ok", 0, "tests"),
+        ("a dot segment", "GET /shop/%2e%2e/x", "bad_request", 400, ""),
+        ("an encoding", "GET /shop/%zz", "bad_request", 400, ""),
+        ("no method", "TRACE /shop", "method_not_allowed", 405, ""),
+        ("a long target", &long, "header_too_large", 414, ""),
+        ("the gateway itself", "OPTIONS *", "ok", 200, ""),
+        ("health", "GET /healthz", "ok", 200, "gateway:health"),
+        ("a slash too many", "GET /healthz/?a=b", "ok", 301, ""),
+        ("another method", "POST /healthz", "method_not_allowed", 405, ""),
+        ("metrics", "GET /metrics", "ok", 200, "gateway:metrics"),
+        ("guarded metrics", "GET /metrics/x", "denied:access", 404, "gateway:metrics"),
+        ("reload", "POST /gateway/reload", "ok", 401, "gateway:reload"),
+        ("with the token", "POST /gateway/reload -HAuthorization:Bearer_t0ken", "ok", 200, "gateway:reload"),
+    ] {
+        let words = arguments.split(' ').map(|word| word.replace('_', " ")).collect();
+        let answer = ask_json(folder.path().join("goma.yml"), &Env::default(), words);
+        let found = match (answer["route"].as_str(), answer["endpoint"].as_str()) {
+            (Some(route), _) => route.to_owned(),
+            (None, Some(endpoint)) => format!("gateway:{endpoint}"),
+            (None, None) => String::new(),
+        };
+        let found = (answer["outcome"].as_str(), answer["status"].as_u64().unwrap_or(0), found);
+        assert_eq!(found, (Some(outcome), status, taker.to_owned()), "{about}: {answer:#}");
+    }
+}
+
+#[test]
+fn the_page_gives_the_verdict_first_and_then_the_reasons() {
+    let folder = story();
+    let text = |arguments: &[&str]| {
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        ask(folder.path().join("goma.yml"), &Env::default(), &arguments)
+    };
+    let shop = text(&["GET", "http://www.test/shop/gone", "--from", "10.1.1.1", "-H", "X-Forwarded-For: 192.0.2.7"]);
+    let mut rest = shop.as_str();
+    for part in [
+        "route `shop` sends it to http://shop:1/base",
+        "is for other hosts",
+        "would match, but is disabled",
+        "192.0.2.7, http",
+        "a trusted proxy",
+        "GET is allowed (GET)",
+        "lets it pass",
+        "changes the response",
+        "/p/shop/gone",
+        "/base/p/shop/gone?k=1&token=[REDACTED]",
+        "x-forwarded-for: 192.0.2.7, 10.1.1.1",
+        "the only backend",
+    ] {
+        let found = rest.find(part).unwrap_or_else(|| panic!("{part:?}, in its place, in {shop}"));
+        rest = &rest[found + part.len()..];
+    }
+    assert!(!shop.contains("hidden"), "{shop}");
+    let heavy = text(&["GET", "/heavy", "-H", "X_Real_IP: 192.0.2.7", "-H", "Forwarded: for=192.0.2.7"]);
+    let tests = text(&["GET", "/tests", "-H", "X-Beta: yes"]);
+    for (page, part) in [
+        (&heavy, "one of 2 backends"),
+        (&heavy, "75 %"),
+        (&heavy, "weight 3 of 4"),
+        (&heavy, "has no weight, others have one"),
+        (&heavy, "removed  forwarded"),
+        (&heavy, "removed  x_real_ip"),
+        (&tests, "exclusive, and its rules hold"),
+        (&tests, "its rule does not hold: query c equals \"1\""),
+    ] {
+        assert!(page.contains(part), "{part:?} in {page}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_makes_no_sense_and_a_refused_file_exit_with_1() {
+    let folder = story();
+    std::fs::write(folder.path().join("bad.yml"), STORY.replace("addPrefix", "nothing")).expect("a writable file");
+    for (arguments, named) in [
+        (&["-c", "bad.yml", "GET", "/"][..], "nothing"),
+        (&["-c", "none.yml", "GET", "/"], "none.yml"),
+        (&["-c", "goma.yml", "GET"], "<URL>"),
+        (&["-c", "goma.yml", "GET", "ftp://x/"], "ftp"),
+        (&["-c", "goma.yml", "GET", "/", "-H", "X"], "Name: value"),
+        (&["-c", "goma.yml", "GET", "/", "--from", "here"], "here"),
+    ] {
+        let arguments: Vec<&str> = ["config", "explain"].iter().chain(arguments).copied().collect();
+        let end = goma_in(folder.path(), &[], &arguments).await;
+        assert_eq!(end.code, Some(1), "{arguments:?}: {}", end.all());
+        assert!(end.all().contains(named), "{arguments:?}: {}", end.all());
+    }
+}
+
+/// Configurations of the comparison, and requests to each.
+const ROUNDS: u64 = 40;
+const REQUESTS: usize = 25;
+
+#[tokio::test]
+async fn policies_headers_and_backends_are_those_that_were_explained() {
+    let (one, two) = (Origin::named("one").await, Origin::named("two").await);
+    let gateway = Gateway::builder().word("ONE", &one).word("TWO", &two).await;
+    let env: Env = [("GOMA_ENABLE_METRICS", "true"), ("GOMA_LOG_LEVEL", "warn")].into_iter().collect();
+    let mut outcomes: BTreeMap<String, u32> = BTreeMap::new();
+    for round in 0..ROUNDS {
+        let mut dice = Dice(StdRng::seed_from_u64(round));
+        let config = dice.config();
+        assert_ne!(gateway.reload_with(&config).await, Applied::Old, "round {round}: {config}");
+        for _ in 0..REQUESTS {
+            one.forget();
+            two.forget();
+            let asked = dice.request();
+            let said = ask_json(gateway.file("goma.yml"), &env, asked.arguments());
+            let reply = asked.send(&gateway).await;
+            let wrong =
+                Compared { said: &said, reply: &reply, one: &one, two: &two, wrong: String::new() }.differences();
+            assert_eq!(wrong, "", "round {round}: {asked:?}\n{config}\n{said:#}\n{reply:?}");
+            *outcomes.entry(said["outcome"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+    }
+    for outcome in ["ok", "no_route", "method_not_allowed", "maintenance", "denied:access", "no_backend", "bad_request"]
+    {
+        assert!(outcomes.get(outcome).is_some_and(|count| *count >= 5), "the dice rarely show {outcome}: {outcomes:?}");
+    }
+}
+
+/// What was said and what was done.
+struct Compared<'a> {
+    said: &'a Value,
+    reply: &'a Reply,
+    one: &'a Origin,
+    two: &'a Origin,
+    wrong: String,
+}
+
+impl Compared<'_> {
+    fn same<T: PartialEq + Debug>(&mut self, what: &str, said: T, done: T) {
+        if said != done {
+            let _ = writeln!(self.wrong, "{what}: said {said:?}, done {done:?}");
+        }
+    }
+
+    /// Empty when there are none.
+    fn differences(mut self) -> String {
+        let (said, reply) = (self.said, self.reply);
+        let closed = said["maintenance"] == true;
+        self.same("status", said["status"].as_u64().unwrap_or(200), reply.status.into());
+        self.same("route", said["route"].as_str().filter(|_| !closed), reply.header("X-Route"));
+        self.same("location", said["location"].as_str(), reply.header("Location"));
+        for middleware in items(&said["middlewares"]).filter(|middleware| middleware["kind"] == "responseHeaders") {
+            let name = middleware["name"].as_str().unwrap_or_default();
+            let header = if name == "who" { "X-Route".to_owned() } else { format!("X-{name}") };
+            self.same(name, middleware["verdict"] == "applies", reply.header(&header).is_some());
+        }
+        if closed && reply.header("Content-Length") != Some("0") && !reply.body.is_empty() {
+            self.same("closed", true, reply.text().starts_with(said["route"].as_str().unwrap_or("?")));
+        }
+        self.upstream();
+        self.wrong
+    }
+
+    fn upstream(&mut self) {
+        let mut seen = Vec::new();
+        for origin in [self.one, self.two] {
+            seen.extend(origin.seen().into_iter().map(|seen| (origin.authority(), seen)));
+        }
+        let said = self.said;
+        self.same("requests", usize::from(!said["sent"].is_null()), seen.len());
+        let [(authority, seen)] = seen.as_slice() else { return };
+        let fits = |backend: &&Value| {
+            backend["name"].as_str().is_some_and(|name| name.contains(authority))
+                && backend["sent"].as_str() == Some(&seen.target)
+                && backend["host"].as_str() == seen.header("Host")
+        };
+        if items(&said["backends"]).find(fits).is_none() {
+            let done = (authority, &seen.target, seen.header("Host"));
+            let _ = writeln!(self.wrong, "backend: said {:?}, done {done:?}", said["backends"]);
+        }
+        for header in items(&said["headers"]["set"]).filter(|header| header["name"] != "host") {
+            let name = header["name"].as_str().unwrap_or_default();
+            self.same(name, header["value"].as_str(), seen.header(name));
+        }
+        for name in items(&said["headers"]["removed"]).filter_map(Value::as_str) {
+            self.same(name, None, seen.header(name));
+        }
+    }
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// A request that can be asked about and sent.
+#[derive(Debug)]
+struct Asked {
+    method: &'static str,
+    target: String,
+    host: &'static str,
+    headers: Vec<(&'static str, &'static str)>,
+}
+
+impl Asked {
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![self.method.to_owned(), self.target.clone(), format!("-HHost: {}", self.host)];
+        arguments.extend(self.headers.iter().map(|(name, value)| format!("-H{name}: {value}")));
+        arguments
+    }
+
+    async fn send(&self, gateway: &Gateway) -> Reply {
+        let mut request = gateway.request(self.method, &self.target).host(self.host);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.await
+    }
+}
+
+/// Makes configurations and requests that meet each other often.
+struct Dice(StdRng);
+
+impl Dice {
+    fn one_in(&mut self, sides: u32) -> bool {
+        self.0.random_range(0..sides) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        *of.choose(&mut self.0).expect("there is something to choose from")
+    }
+
+    fn some<T: Copy>(&mut self, of: &[T]) -> Vec<T> {
+        of.iter().copied().filter(|_| self.one_in(3)).collect()
+    }
+
+    fn config(&mut self) -> String {
+        let count = self.0.random_range(1..9);
+        let routes: String = (0..count).map(|number| self.route(number)).collect();
+        let (slash, proxy) = (self.one_in(2), self.one_in(2));
+        let trusted = self.pick(&["[127.0.0.0/8]", "[10.0.0.0/8]", "[]"]);
+        format!(
+            "gateway:\n  strictSlash: {slash}\n  proxy: {{enabled: {proxy}, trustedProxies: {trusted}}}\n  \
+             defaults: {{middlewares: [who]}}\n  routes:\n{routes}{MIDDLEWARES}"
+        )
+    }
+
+    fn route(&mut self, number: usize) -> String {
+        let path = self.path(&["a", "b", "api", "{id}", "healthz"]);
+        // The gateway's metrics, by which the test sees reloads, must stay within reach.
+        let may_shadow = !path.starts_with("/{") && path != "/";
+        let priority = if may_shadow { self.pick(&[0, 0, 0, -1, 1, 2]) } else { self.pick(&[0, 0, 1]) };
+        let hosts = self.pick(&[
+            "[]",
+            "[]",
+            "[a.example]",
+            "['*.example']",
+            "['{sub}.a.example']",
+            "['b.example:8080']",
+            "[a.example, b.example]",
+        ]);
+        let methods = self.pick(&["[]", "[]", "[GET]", "[GET, POST, HEAD]"]);
+        let rewrite = self.pick(&["''", "''", "/", "/v2", "/v2/x/"]);
+        let (enabled, closed, forward) = (!self.one_in(10), self.one_in(10), self.one_in(2));
+        let middlewares = self.some(&["guard", "ends", "one", "two", "all", "some"]).join(", ");
+        let backends = self.backends();
+        format!(
+            "  - {{name: r{number}, path: '{path}', priority: {priority}, hosts: {hosts}, methods: {methods}, \
+             rewrite: {rewrite}, enabled: {enabled}, security: {{forwardHostHeaders: {forward}}}, \
+             maintenance: {{enabled: {closed}, message: 'r{number} is closed'}}, middlewares: [{middlewares}], \
+             backends: [{backends}]}}\n"
+        )
+    }
+
+    fn backends(&mut self) -> String {
+        // Where all have rules, they may all say no.
+        let rules = if self.one_in(4) { &RULES[3..] } else { &RULES[..] };
+        let count = self.0.random_range(1..4);
+        let mut backends = Vec::new();
+        for _ in 0..count {
+            let (origin, base) = (self.pick(&["ONE", "TWO"]), self.pick(&["", "", "/base", "/base?t=1"]));
+            let (weight, rule) = (self.pick(&[0, 0, 0, 1, 3]), self.pick(rules));
+            backends.push(format!("{{endpoint: '{origin}{base}', weight: {weight}{rule}}}"));
+        }
+        backends.join(", ")
+    }
+
+    fn path(&mut self, segments: &[&str]) -> String {
+        let count = self.0.random_range(0..4);
+        let mut path: String = (0..count).map(|_| format!("/{}", self.pick(segments))).collect();
+        if path.is_empty() || self.one_in(6) {
+            path.push('/');
+        }
+        path
+    }
+
+    fn request(&mut self) -> Asked {
+        let mut target = self.path(&[
+            "a", "a", "b", "b", "api", "api", "7", "x", "%61", "a%2Fb", "", "healthz", "metrics", "A", "a.b", "%20",
+        ]);
+        if self.one_in(30) {
+            target += self.pick(&["/..", "/%2e%2E/a", "/%zz", "/a%00", "/..%2fb"]);
+        }
+        target += self.pick(&["", "", "?x=1", "?y=%2F&x=2", "?"]);
+        let headers = self.some(&[
+            ("X-Canary", "yes"),
+            ("Cookie", "a=b; beta=12"),
+            ("X-Forwarded-For", "192.0.2.7, 10.0.0.9"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Real-IP", "192.0.2.8"),
+            ("X_Real_IP", "192.0.2.9"),
+            ("Forwarded", "for=192.0.2.10"),
+            ("Accept-Encoding", "br"),
+            ("X-Own", "mine"),
+        ]);
+        let method = self.pick(&["GET", "GET", "GET", "HEAD", "POST", "DELETE"]);
+        let host = self.pick(&["a.example", "A.example:80", "b.example:8080", "b.example", "c.a.example", "other"]);
+        Asked { method, target, host, headers }
+    }
+}
+
+/// The first three are none.
+const RULES: [&str; 6] = [
+    "",
+    "",
+    "",
+    ", match: [{source: header, name: X-Canary, operator: equals, value: 'yes'}]",
+    ", exclusive: true, match: [{source: cookie, name: beta, operator: starts_with, value: '1'}]",
+    ", exclusive: true, priority: 2, match: [{source: query, name: x, operator: equals, value: '1'}, \
+     {source: ip, operator: in, value: '127.0.0.1, 192.0.2.7'}]",
+];
+
+/// Each policy sets a header with its name; `who` tells the route.
+const MIDDLEWARES: &str = "
+middlewares:
+- {name: who, type: responseHeaders, rule: {statuses: [200, 403, 405, 410, 503], setHeaders: {X-Route: '{route.name}'}}}
+- {name: all, type: responseHeaders, rule: {statuses: [200, 403, 405, 410, 503], setHeaders: {X-all: '1'}}}
+- {name: some, type: responseHeaders, paths: [/a/*, /p1/*], rule: {statuses: [200, 403, 405, 410, 503], setHeaders: {X-some: '1'}}}
+- {name: guard, type: access, paths: [/b, /a/b/*]}
+- {name: ends, type: access, paths: ['x$'], rule: {statusCode: 410}}
+- {name: one, type: addPrefix, rule: {prefix: /p1}}
+- {name: two, type: addPrefix, rule: {prefix: /p2/q/}}
+";
