@@ -24,8 +24,8 @@
 pub mod admin;
 pub mod config;
 pub mod entry;
-pub mod explain;
 pub mod exchange;
+pub mod explain;
 pub mod gate;
 pub mod middleware;
 pub mod provider;

@@ -10,7 +10,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Read by the allocator when it starts: Pingora takes a 64 KiB buffer for each body, and jemalloc caches only up to
 /// 32 KiB for a thread unless told otherwise; above it takes locks.
-#[allow(unsafe_code, reason = "the name is jemalloc's; nothing else in the program is called so, and the text ends with NUL")]
+#[allow(
+    unsafe_code,
+    reason = "the name is jemalloc's; nothing else in the program is called so, and the text ends with NUL"
+)]
 // SAFETY: jemalloc declares `const char *_rjem_malloc_conf`; a thin reference to a NUL-terminated static has that layout.
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static MALLOC_CONF: Option<&'static std::ffi::c_char> = {

@@ -112,11 +112,32 @@ mod tests {
             ("own hops", ours, true, "127.0.0.1", &[("x-forwarded-for", "1.1.1.1, 9.9.9.9, 10.1.1.1")], "9.9.9.9"),
             ("all ours", ours, true, "127.0.0.1", &[("x-forwarded-for", "10.2.2.2, 10.1.1.1")], "10.2.2.2"),
             ("rubbish", ours, true, "127.0.0.1", &[("x-forwarded-for", "1.1.1.1, evil, 10.1.1.1")], "10.1.1.1"),
-            ("two lines", ours, true, "127.0.0.1", &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2")], "2.2.2.2"),
-            ("first header", ours, true, "127.0.0.1", &[("x-forwarded-for", "1.1.1.1"), ("cf-connecting-ip", "203.0.113.5")], "203.0.113.5"),
+            (
+                "two lines",
+                ours,
+                true,
+                "127.0.0.1",
+                &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2")],
+                "2.2.2.2",
+            ),
+            (
+                "first header",
+                ours,
+                true,
+                "127.0.0.1",
+                &[("x-forwarded-for", "1.1.1.1"), ("cf-connecting-ip", "203.0.113.5")],
+                "203.0.113.5",
+            ),
             ("with port", ours, true, "127.0.0.1", &[("x-real-ip", "9.9.9.9:443")], "9.9.9.9"),
             ("IPv6", ours, true, "fd00::1", &[("x-real-ip", "[2001:db8::1]:443")], "2001:db8::1"),
-            ("RFC 7239", ours, true, "127.0.0.1", &[("forwarded", "for=1.1.1.1, for=\"[2001:db8::2]\";proto=https")], "2001:db8::2"),
+            (
+                "RFC 7239",
+                ours,
+                true,
+                "127.0.0.1",
+                &[("forwarded", "for=1.1.1.1, for=\"[2001:db8::2]\";proto=https")],
+                "2001:db8::2",
+            ),
             ("empty list", &[], true, "8.8.8.8", &[("x-forwarded-for", "1.1.1.1, 9.9.9.9")], "9.9.9.9"),
             ("nothing said", ours, true, "127.0.0.1", &[], "127.0.0.1"),
         ] {
@@ -131,11 +152,9 @@ mod tests {
             map.insert("x-forwarded-proto", text.parse().unwrap());
             scheme(&map)
         };
-        assert_eq!([said("HTTPS"), said("http, https"), said("wss"), said("gopher")], [
-            Some("https"),
-            Some("http"),
-            Some("https"),
-            None
-        ]);
+        assert_eq!(
+            [said("HTTPS"), said("http, https"), said("wss"), said("gopher")],
+            [Some("https"), Some("http"), Some("https"), None]
+        );
     }
 }

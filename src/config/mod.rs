@@ -54,7 +54,7 @@ pub use gateway::{
     Defaults, DnsCache, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy, Redis, RedisTls,
     Reload, Shutdown, Timeouts, Transport,
 };
-pub use load::{Examined, DEFAULT_FILE, examine, load};
+pub use load::{DEFAULT_FILE, Examined, examine, load};
 pub use middleware::{Middleware, Rule};
 pub use monitoring::{Analytics, Format, Guards, Level, Log, Monitoring};
 pub use nearest::nearest;

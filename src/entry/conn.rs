@@ -7,11 +7,9 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,54 +26,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::count::Counted;
+use super::info::{ConnInfo, Deadlines};
 use crate::gate::{ChunkScanner, Progress};
-
-/// What is known of a connection; travels to the request through Pingora's proxy digest.
-pub struct ConnInfo {
-    /// Address of the TCP peer, IPv4-mapped addresses as IPv4.
-    pub peer: SocketAddr,
-    /// Our own address.
-    pub local: SocketAddr,
-    /// Name of the entry point: `web` or `webSecure`.
-    pub entry_point: Arc<str>,
-    /// Whether the client speaks TLS with us.
-    pub tls: bool,
-    /// Whether the body's framing was found broken.
-    framing_broken: AtomicBool,
-}
-
-impl ConnInfo {
-    /// Facts of a fresh connection.
-    pub fn new(peer: SocketAddr, local: SocketAddr, entry_point: Arc<str>, tls: bool) -> ConnInfo {
-        ConnInfo {
-            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
-            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
-            entry_point,
-            tls,
-            framing_broken: AtomicBool::new(false),
-        }
-    }
-
-    /// Whether the request was cut because its body's framing is broken.
-    pub fn framing_broken(&self) -> bool {
-        self.framing_broken.load(Ordering::Acquire)
-    }
-}
-
-/// Deadlines of a connection. `None` means never.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
-    /// From the first byte of a request (or from accept) to the end of its head.
-    pub head: Option<Duration>,
-    /// Between two requests.
-    pub idle: Option<Duration>,
-    /// From the end of the head to the end of the request's body.
-    pub read: Option<Duration>,
-    /// From the end of the head to the end of the response; not for upgraded connections.
-    pub write: Option<Duration>,
-    /// Without any progress while a response waits to be written.
-    pub stall: Option<Duration>,
-}
 
 /// How the bytes after a request's head are to be read.
 pub enum Framing {
@@ -113,7 +65,7 @@ pub struct Conn {
     info: Arc<ConnInfo>,
     digest: Arc<ProxyDigest>,
     socket: Arc<SocketDigest>,
-    _counted: Counted,
+    counted: Option<Counted>,
 }
 
 impl Conn {
@@ -139,7 +91,7 @@ impl Conn {
             digest: Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(info.clone())))),
             info,
             socket: Arc::new(socket),
-            _counted: counted,
+            counted: Some(counted),
         }
     }
 
@@ -325,7 +277,7 @@ impl Conn {
     }
 
     fn broken(&mut self) -> io::Error {
-        self.info.framing_broken.store(true, Ordering::Release);
+        self.info.break_framing();
         io::Error::new(io::ErrorKind::InvalidData, "broken chunked framing")
     }
 
@@ -430,10 +382,12 @@ impl Drop for Conn {
         }
         let (Ok(handle), Ok(standard)) = (tokio::runtime::Handle::try_current(), dup(&self.stream)) else { return };
         let rest = std::mem::take(&mut self.outbound);
+        let counted = self.counted.take();
         handle.spawn(async move {
             if let Ok(stream) = TcpStream::from_std(standard) {
                 let _ = tokio::time::timeout(LINGER, linger(stream, rest)).await;
             }
+            drop(counted);
         });
     }
 }

@@ -6,6 +6,7 @@
 mod conn;
 mod count;
 mod http1;
+mod info;
 mod target;
 
 use std::io;
@@ -18,8 +19,8 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-pub use conn::{ConnInfo, Deadlines};
 pub use count::{Bounds, Count};
+pub use info::{ConnInfo, Deadlines};
 
 use crate::gate::{Limits, Refusal};
 use conn::Conn;

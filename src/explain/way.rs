@@ -24,9 +24,10 @@ pub fn explain(ask: &Ask, config: &Config, snapshot: &Snapshot) -> Explanation {
     if let Err(refusal) = gate::head(&ask.wire(), &snapshot.head_limits) {
         return refused(ask, &refusal);
     }
-    let Ok(head) = ask.head() else {
+    let Ok(mut head) = ask.head() else {
         return refused(ask, &Refusal { status: 400, reason: "bad_request", detail: "this is no request" });
     };
+    arrive::tidy(&mut head);
     let exchange = arrive::exchange(&head, snapshot, ask.from.to_canonical(), ask.tls);
     let mut walk = Walk { config, snapshot, answer: facts(&exchange, snapshot), exchange, head };
     walk.considered();
@@ -191,7 +192,11 @@ impl Walk<'_> {
                 continue;
             }
             let mut head = self.head.clone();
-            let prepared = forward::prepare(&Forward { route, backend, client: &self.head }, &self.exchange, &mut head);
+            let prepared = forward::prepare(
+                &Forward { route, backend, client: &self.head, conn: None },
+                &self.exchange,
+                &mut head,
+            );
             let Ok((rewritten, _)) = prepared else {
                 self.ends(Reason::Internal, 500);
                 return None;

@@ -40,7 +40,8 @@ impl Settings for Access {
 
     fn doubts(&self, scope: &Scope<'_>) -> Vec<Problem> {
         let paths = scope.place.child("paths");
-        let none = (!paths.is_present()).then(|| paths.warning("are missing: nothing is blocked", "list what to block"));
+        let none =
+            (!paths.is_present()).then(|| paths.warning("are missing: nothing is blocked", "list what to block"));
         none.into_iter().collect()
     }
 

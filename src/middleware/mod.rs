@@ -97,11 +97,14 @@ pub struct Scope<'a> {
     pub expand: &'a dyn Fn(&str) -> String,
 }
 
+/// A part with its warnings, or everything that is wrong with its settings.
+pub type Built = Result<(Part, Vec<Problem>), Vec<Problem>>;
+
 /// One kind of middleware.
 pub struct Kind {
     /// Spellings of `type`.
     pub names: &'static [&'static str],
-    build: fn(&Definition, &Scope<'_>) -> Result<(Part, Vec<Problem>), Vec<Problem>>,
+    build: fn(&Definition, &Scope<'_>) -> Built,
 }
 
 impl Kind {
@@ -120,7 +123,7 @@ impl Kind {
     ///
     /// # Errors
     /// Everything that is wrong with the definition's `rule`.
-    pub fn build(&self, definition: &Definition, scope: &Scope<'_>) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
+    pub fn build(&self, definition: &Definition, scope: &Scope<'_>) -> Built {
         (self.build)(definition, scope)
     }
 

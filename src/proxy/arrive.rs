@@ -30,17 +30,21 @@ pub fn arrive(session: &mut Session, ctx: &mut Ctx) {
         ctx.plan = refused(&refusal);
         return;
     }
-    let head = session.req_header_mut();
+    tidy(session.req_header_mut());
+    let (peer, tls) = ctx.conn.as_ref().map_or((UNKNOWN, false), |conn| (conn.peer.ip(), conn.tls));
+    let exchange = exchange(session.req_header(), &ctx.snapshot, peer, tls);
+    ctx.plan = plan(&exchange, &ctx.snapshot);
+    ctx.exchange = Some(exchange);
+}
+
+/// Gives the head one form for all that look at it.
+pub(crate) fn tidy(head: &mut RequestHeader) {
     match head.version {
         Version::HTTP_2 => forward::join_cookies(head),
         // What is no upgrade to the gate must not be one to Pingora, which looks at the one header only.
         _ if !forward::asks_upgrade(head) => drop(head.remove_header(&header::UPGRADE)),
         _ => {}
     }
-    let (peer, tls) = ctx.conn.as_ref().map_or((UNKNOWN, false), |conn| (conn.peer.ip(), conn.tls));
-    let exchange = exchange(session.req_header(), &ctx.snapshot, peer, tls);
-    ctx.plan = plan(&exchange, &ctx.snapshot);
-    ctx.exchange = Some(exchange);
 }
 
 fn conn(session: &Session) -> Option<Arc<ConnInfo>> {

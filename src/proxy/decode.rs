@@ -25,10 +25,15 @@ impl Gunzip {
     /// No body at all unpacks to none, whatever its coding is called.
     ///
     /// # Errors
-    /// When the body is not gzip or ends midway.
+    /// When the body is not gzip, ends midway, or is made to fill the memory: one piece may unpack to 16 MiB.
     pub fn feed(&mut self, packed: &[u8], end: bool) -> io::Result<Bytes> {
         self.begun |= !packed.is_empty();
-        self.decoder.write_all(packed)?;
+        for part in packed.chunks(PART) {
+            self.decoder.write_all(part)?;
+            if self.decoder.get_ref().len() > MOST {
+                return Err(io::Error::other("a piece of the response unpacks to more than 16 MiB"));
+            }
+        }
         self.decoder.flush()?;
         if end && self.begun {
             self.decoder.try_finish()?;
@@ -36,6 +41,10 @@ impl Gunzip {
         Ok(std::mem::take(self.decoder.get_mut()).into())
     }
 }
+
+/// So much is unpacked between two looks at the size of the result; deflate grows at most 1,032 times.
+const PART: usize = 4096;
+const MOST: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -58,6 +67,13 @@ mod tests {
         cut.feed(&packed[..packed.len() / 2], false).unwrap();
         assert!(cut.feed(&[], true).is_err());
         assert!(Gunzip::new().feed(b"plain text", false).is_err());
+    }
+
+    #[test]
+    fn a_bomb_is_not_unpacked() {
+        let bomb = packed(&"0".repeat(40 << 20));
+        assert!(bomb.len() < 64 << 10, "fits into one piece");
+        assert!(Gunzip::new().feed(&bomb, true).is_err());
     }
 
     fn packed(text: &str) -> Vec<u8> {

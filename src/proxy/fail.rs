@@ -113,7 +113,9 @@ pub fn judge(error: &Error, ctx: &Ctx) -> Failure {
     }
     match (error.esource(), &error.etype) {
         (_, ErrorType::Custom(NO_BACKEND)) => failure(503, "503 service unavailable", Reason::NoBackend),
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => failure(408, "408 Request Timeout", Reason::ClientTimeout),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
+            failure(408, "408 Request Timeout", Reason::ClientTimeout)
+        }
         // The second is Pingora's word for a client that talks in a tunnel before there is one.
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::ConnectError) => {
             failure(400, "400 Bad Request", Reason::BadRequest)

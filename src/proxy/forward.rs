@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Version};
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 
+use crate::entry::ConnInfo;
 use crate::exchange::Exchange;
 use crate::route::rewrite;
 use crate::snapshot::Route;
@@ -109,6 +110,8 @@ pub struct Forward<'a> {
     pub backend: &'a Backend,
     /// The client's request, untouched.
     pub client: &'a RequestHeader,
+    /// The connection it came on, which has the usual addresses in text.
+    pub conn: Option<&'a ConnInfo>,
 }
 
 /// Writes the head of the upstream request. Returns the path sent where `rewrite` changed it, and whether gzip was asked for
@@ -117,7 +120,7 @@ pub struct Forward<'a> {
 /// # Errors
 /// When a middleware made something of the path that is no request target.
 pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) -> Result<(Option<String>, bool)> {
-    let Forward { route, backend, client } = forward;
+    let Forward { route, backend, client, conn } = forward;
     let path = target(forward, exchange, head)?;
     if !route.forward_host {
         head.insert_header(header::HOST, value(backend.authority())?)?;
@@ -125,8 +128,12 @@ pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHea
         head.insert_header(header::HOST, value(&exchange.host)?)?;
     }
     head.insert_header("X-Forwarded-Host", value(&exchange.host)?)?;
-    head.insert_header("X-Real-IP", address(exchange.client)?)?;
-    head.insert_header("X-Forwarded-For", forwarded_for(exchange)?)?;
+    let (real_ip, forwarded_for) = match conn {
+        Some(conn) if exchange.client == conn.peer.ip() => (conn.peer_text.clone(), conn.peer_twice.clone()),
+        _ => (address(exchange.client)?, forwarded_for(exchange)?),
+    };
+    head.insert_header("X-Real-IP", real_ip)?;
+    head.insert_header("X-Forwarded-For", forwarded_for)?;
     head.insert_header("X-Forwarded-Proto", HeaderValue::from_static(exchange.scheme))?;
     if tokens(&client.headers, &header::TE).any(|t| t.eq_ignore_ascii_case(b"trailers")) {
         head.insert_header(header::TE, "trailers")?;

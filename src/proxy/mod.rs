@@ -1,7 +1,7 @@
 //! The life of a request: Pingora's phases from top to bottom, one short method each.
 //!
-//! What a phase does stands in its own file: [`arrive`] (who asks, which route), [`own`] (the gateway's endpoints),
-//! [`forward`] (the upstream request), [`respond`] (the way back), [`fail`] (errors to replies), [`record`] (log and metric).
+//! What a phase does stands in its own file: `arrive` (who asks, which route), `own` (the gateway's endpoints),
+//! `forward` (the upstream request), `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
 
 pub(crate) mod arrive;
 mod ctx;
@@ -35,8 +35,8 @@ use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::{Outcome, PeerKind};
 use crate::upstream::deadline::HeaderDeadline;
+use crate::upstream::{Outcome, PeerKind};
 
 /// Pingora's application: routes requests by the snapshot in force.
 pub struct Gateway {
@@ -164,7 +164,8 @@ impl ProxyHttp for Gateway {
         let (Some(route), Some(pick), Some(exchange)) = (ctx.route(), &ctx.pick, &ctx.exchange) else {
             return Error::e_explain(ErrorType::InternalError, "no backend to forward to");
         };
-        let forward = forward::Forward { route, backend: &pick.backend, client: session.req_header() };
+        let forward =
+            forward::Forward { route, backend: &pick.backend, client: session.req_header(), conn: ctx.conn.as_deref() };
         let (path, asked_gzip) = forward::prepare(&forward, exchange, head)?;
         let waits = forward::waits_for_continue(&forward, head);
         ctx.sent_path = path;
@@ -209,7 +210,8 @@ impl ProxyHttp for Gateway {
             respond::check(session, head).map_err(Error::into_up)?;
             ctx.answered = true;
             if ctx.deadline.as_mut().is_some_and(|deadline| !deadline.stop()) {
-                return Error::e_explain(ErrorType::ReadTimedout, "the response head came too late").map_err(|e| e.into_up());
+                return Error::e_explain(ErrorType::ReadTimedout, "the response head came too late")
+                    .map_err(|e| e.into_up());
             }
         }
         Ok(())
@@ -245,13 +247,7 @@ impl ProxyHttp for Gateway {
         Ok(None)
     }
 
-    fn fail_to_connect(
-        &self,
-        session: &mut Session,
-        peer: &HttpPeer,
-        ctx: &mut Ctx,
-        error: Box<Error>,
-    ) -> Box<Error> {
+    fn fail_to_connect(&self, session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
         fail::connect(session, ctx, Some(peer), error)
     }
 

@@ -66,7 +66,9 @@ fn routed(gateway: &Gateway, session: &Session, ctx: &Ctx) {
         if gateway.debug() {
             line.detail = Some(detail(session, exchange, &nothing));
         }
-        if !route.forward_host && let Some(pick) = &ctx.pick {
+        if !route.forward_host
+            && let Some(pick) = &ctx.pick
+        {
             line.host = pick.backend.authority();
         }
         gateway.access.write(&line);

@@ -20,7 +20,7 @@ pub fn check(session: &Session, head: &ResponseHeader) -> Result<()> {
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     let plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     if !plain || codings.next().is_some() {
-        return Error::e_explain(ErrorType::InvalidHTTPHeader, "the response has a transfer coding that nobody asked for");
+        return Error::e_explain(ErrorType::InvalidHTTPHeader, "a transfer coding that nobody asked for");
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
         return Error::e_explain(ErrorType::InvalidHTTPHeader, "101 without a request to switch protocols");
@@ -32,7 +32,7 @@ pub fn check(session: &Session, head: &ResponseHeader) -> Result<()> {
 pub fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         strip_hop_by_hop(head);
-        if session.req_header().version != Version::HTTP_2 {
+        if session.req_header().version != Version::HTTP_2 || head.version != Version::HTTP_2 {
             head.remove_header(&header::TRAILER);
         }
     }
@@ -54,7 +54,8 @@ pub fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> 
 
 /// Removes what concerns the connection to the backend only. Spec core §5.3, RFC 9110 §7.6.1.
 ///
-/// Framing stays: Pingora has read it and writes its own. Trailers pass on HTTP/2 only, so nothing announces them elsewhere.
+/// Framing stays: Pingora has read it and writes its own. Trailers pass from HTTP/2 to HTTP/2 only, so nothing
+/// announces them elsewhere.
 fn strip_hop_by_hop(head: &mut ResponseHeader) {
     if !head.headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
         return;
@@ -102,14 +103,15 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 /// The part that backend's responses and our own replies share: Goma's headers, the chain backwards, the shell.
 fn finish(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {
     let (Plan::Route(route), Some(exchange)) = (&ctx.plan, &ctx.exchange) else { return Ok(()) };
-    head.remove_header(&header::SERVER);
-    head.insert_header("Proxied-By", HeaderValue::from_static("Goma Gateway"))?;
     head.insert_header("X-Goma-Request-ID", id(&exchange.id))?;
     route.chain.response(ctx.ran, exchange, head);
     if route.chain.has_shell() {
         let asked = request.uri.path();
         route.chain.shell(asked, ctx.sent_path.as_deref().unwrap_or(&exchange.path), head);
     }
+    // Last, as in Goma: no policy brings these back. Spec middlewares §3.
+    head.remove_header(&header::SERVER);
+    head.insert_header("Proxied-By", HeaderValue::from_static("Goma Gateway"))?;
     Ok(())
 }
 
@@ -120,7 +122,8 @@ fn id(id: &RequestId) -> HeaderValue {
 /// Arranges that a gzip body that only we asked for is unpacked.
 fn unpack(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
     let packed = head.headers.get(header::CONTENT_ENCODING).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"gzip"));
-    let has_body = !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
+    let has_body =
+        !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
     if !ctx.asked_gzip || !packed || !has_body {
         return Ok(());
     }

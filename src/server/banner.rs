@@ -13,7 +13,13 @@ pub fn routes(config: &Config) {
     println!("{:<23} {:<7} {:>8}  {:<23} REWRITE", "NAME", "ENABLED", "PRIORITY", "PATH");
     for route in &config.routes {
         let rewrite = route.rewrite.as_deref().unwrap_or_default();
-        println!("{:<23} {:<7} {:>8}  {:<23} {rewrite}", cut(&route.name), route.enabled, route.priority, cut(&route.path));
+        println!(
+            "{:<23} {:<7} {:>8}  {:<23} {rewrite}",
+            cut(&route.name),
+            route.enabled,
+            route.priority,
+            cut(&route.path)
+        );
     }
 }
 

@@ -25,6 +25,7 @@ use crate::snapshot::head_limits;
 use crate::telemetry::log::{self as logging, LogHandle};
 use crate::upstream::retry;
 use process::Process;
+use signals::Signals;
 
 /// Runs the gateway until it is told to stop.
 ///
@@ -53,6 +54,7 @@ fn runtime(threads: usize) -> std::io::Result<Runtime> {
 }
 
 async fn serve(source: Source, examined: Examined, log: LogHandle, threads: usize) -> Result<()> {
+    let mut signals = Signals::install();
     let process = Process::start(source, examined, log.clone()).map_err(|report| anyhow!("{report}"))?;
     let config = process.config();
     banner::routes(&config);
@@ -61,25 +63,25 @@ async fn serve(source: Source, examined: Examined, log: LogHandle, threads: usiz
     let (drain, draining) = watch::channel(false);
     let count = Arc::new(Count::default());
     let entry = Arc::new(web(&process, &config.gateway, &log, draining, count.clone(), threads));
+    process.ready();
     let accepting = tokio::spawn(entry::run(listener, entry, stopping));
     log::info!(entry_point = "web", address:% = address; "Listening");
     log::warn!(
         address = config.gateway.entry_points.web_secure.address.as_str();
         "The entry point webSecure is not bound: TLS is not supported yet"
     );
-    process.ready();
     let ticking = tokio::spawn(process::tick(process.clone(), count.clone()));
-    signals::until_told_to_stop(&process).await;
+    signals.until_told_to_stop(&process).await;
 
     let shutdown = process.config().gateway.shutdown.clone();
     process.stop();
     log::info!(delay:? = shutdown.delay, grace:? = shutdown.grace; "Stopping");
-    signals::sleep_unless_hurried(shutdown.delay).await;
+    signals.sleep_unless_hurried(shutdown.delay).await;
     process.drain();
     let _ = stop.send(true);
     let _ = accepting.await;
     let _ = drain.send(true);
-    signals::drained(&count, shutdown.grace).await;
+    signals.drained(&count, shutdown.grace).await;
     ticking.abort();
     Ok(())
 }
@@ -144,8 +146,9 @@ fn h2_options(gateway: &GatewayConfig) -> H2Options {
     options
         .max_concurrent_streams(100)
         .max_header_list_size(u32::try_from(gateway.limits.header_bytes).unwrap_or(u32::MAX))
-        .initial_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20);
+        // One stalled upload must not take the window of all others on the connection.
+        .initial_window_size(256 << 10)
+        .initial_connection_window_size(100 * (256 << 10));
     options
 }
 

@@ -30,6 +30,7 @@ pub struct Process {
     bound: AtomicBool,
     stopping: AtomicBool,
     draining: AtomicBool,
+    had_extra: AtomicBool,
 }
 
 impl Process {
@@ -40,7 +41,7 @@ impl Process {
     pub fn start(source: Source, examined: Examined, log: LogHandle) -> Result<Arc<Process>, Report> {
         let workshop = Workshop::new(&examined.loaded.config, &source.env, Some(Handle::current()));
         let (snapshot, Loaded { config, warnings, watched }) = build(examined, &workshop)?;
-        warn(&warnings);
+        told(&warnings);
         let process = Arc::new(Process {
             source,
             live: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -52,6 +53,7 @@ impl Process {
             bound: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            had_extra: AtomicBool::new(watched.extra.as_ref().is_some_and(|extra| extra.directory.is_dir())),
         });
         process.count_configuration();
         process.follow(watched);
@@ -96,7 +98,10 @@ impl Process {
         let _one = self.reloading.lock().await;
         let worker = self.clone();
         let outcome = tokio::task::spawn_blocking(move || worker.replace()).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(Report::default()));
+        let outcome = outcome.unwrap_or_else(|mistake| {
+            let message = format!("the reload ended by a mistake of ours: {mistake}");
+            Err(Report { errors: vec![Problem::in_file("", message, "")], ..Report::default() })
+        });
         match outcome {
             Ok((change, watched)) => {
                 self.workshop.metrics.reloaded(change);
@@ -117,10 +122,13 @@ impl Process {
 
     /// The blocking part of a reload: files, compilation, swap.
     fn replace(&self) -> Result<(Reload, Watched), Report> {
-        let examined = config::examine(&self.source);
+        let mut examined = config::examine(&self.source);
+        examined.errors.extend(self.lost_folder(&examined.loaded.watched));
         let old = self.config();
         if examined.errors.is_empty() && *old == examined.loaded.config {
             log::info!("The configuration is unchanged");
+            // The file may have been moved away for rotation.
+            self.log.reconfigure(&log_settings(&old.gateway));
             return Ok((Reload::Unchanged, examined.loaded.watched));
         }
         let built = build(examined, &self.workshop);
@@ -140,6 +148,19 @@ impl Process {
         self.workshop.metrics.sweep(self.live.load().names());
         log::info!(routes = self.live.load().routes.len(); "The configuration was applied");
         Ok((Reload::Applied, watched))
+    }
+
+    /// A folder of extra files that was there and is gone: at start that is a warning, but applying it now would silently
+    /// drop its routes.
+    fn lost_folder(&self, watched: &Watched) -> Option<Problem> {
+        let extra = watched.extra.as_ref()?;
+        if extra.directory.is_dir() {
+            self.had_extra.store(true, Ordering::Release);
+            return None;
+        }
+        let was_there = self.had_extra.load(Ordering::Acquire);
+        let gone = format!("the folder {} is gone", extra.directory.display());
+        was_there.then(|| Problem::in_file("", gone, "bring it back, or remove `gateway.extraConfig`"))
     }
 
     fn count_configuration(&self) {
@@ -197,6 +218,14 @@ fn paths(watched: &Watched) -> Vec<provider::Watched> {
     let extra = tree(&watched.extra, &["yml", "yaml"]);
     let files = tree(&watched.provider, &["yml", "yaml", "json"]);
     extra.into_iter().chain(files).collect()
+}
+
+/// Warnings at the start go to the terminal when the log would not show them: the default level is `error`.
+fn told(problems: &[Problem]) {
+    warn(problems);
+    if !log::log_enabled!(log::Level::Warn) {
+        problems.iter().for_each(|problem| eprintln!("{problem}"));
+    }
 }
 
 fn warn(problems: &[Problem]) {

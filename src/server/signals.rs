@@ -8,49 +8,62 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::process::Process;
 use crate::entry::Count;
 
-/// Serves signals until one of them says stop.
-pub async fn until_told_to_stop(process: &Arc<Process>) {
-    let mut hangup = on(SignalKind::hangup());
-    let mut quit = on(SignalKind::quit());
-    let mut upgrade = on(SignalKind::user_defined2());
-    let mut terminate = on(SignalKind::terminate());
-    let mut interrupt = on(SignalKind::interrupt());
-    loop {
-        tokio::select! {
-            () = next(&mut hangup) => {
-                log::info!("SIGHUP: reading the configuration");
-                // What went wrong was logged.
-                let _ = process.reload().await;
+/// The signals of the process; installed before anything is served, since their default action would end it.
+pub struct Signals {
+    hangup: Option<Signal>,
+    quit: Option<Signal>,
+    upgrade: Option<Signal>,
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+}
+
+impl Signals {
+    /// From here on the process hears its signals.
+    pub fn install() -> Signals {
+        Signals {
+            hangup: on(SignalKind::hangup()),
+            quit: on(SignalKind::quit()),
+            upgrade: on(SignalKind::user_defined2()),
+            terminate: on(SignalKind::terminate()),
+            interrupt: on(SignalKind::interrupt()),
+        }
+    }
+
+    /// Serves signals until one of them says stop. A reload under way does not hold that up.
+    pub async fn until_told_to_stop(&mut self, process: &Arc<Process>) {
+        loop {
+            tokio::select! {
+                () = next(&mut self.hangup) => {
+                    log::info!("SIGHUP: reading the configuration");
+                    let process = process.clone();
+                    // What went wrong is logged there.
+                    tokio::spawn(async move { process.reload().await });
+                }
+                () = next(&mut self.quit) => log::warn!("SIGQUIT is ignored; use SIGTERM to stop"),
+                () = next(&mut self.upgrade) => log::warn!("SIGUSR2 is ignored: upgrades are not supported yet"),
+                () = next(&mut self.terminate) => return,
+                () = next(&mut self.interrupt) => return,
             }
-            () = next(&mut quit) => log::warn!("SIGQUIT is ignored; use SIGTERM to stop"),
-            () = next(&mut upgrade) => log::warn!("SIGUSR2 is ignored: upgrades are not supported yet"),
-            () = next(&mut terminate) => return,
-            () = next(&mut interrupt) => return,
         }
     }
-}
 
-/// Waits, unless a second signal says that there is no time.
-pub async fn sleep_unless_hurried(delay: Duration) {
-    if delay.is_zero() {
-        return;
-    }
-    let mut interrupt = on(SignalKind::interrupt());
-    tokio::select! {
-        () = tokio::time::sleep(delay) => {}
-        () = next(&mut interrupt) => {}
-    }
-}
-
-/// Waits for the last connection, at most `grace`.
-pub async fn drained(count: &Count, grace: Duration) {
-    let mut interrupt = on(SignalKind::interrupt());
-    tokio::select! {
-        () = count.none_left() => log::info!("Stopped; every connection ended by itself"),
-        () = tokio::time::sleep(grace) => {
-            log::warn!(connections = count.open(); "Stopped; the grace period is over, open connections are cut");
+    /// Waits, unless a SIGINT says that there is no time.
+    pub async fn sleep_unless_hurried(&mut self, delay: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = next(&mut self.interrupt) => {}
         }
-        () = next(&mut interrupt) => log::warn!(connections = count.open(); "Stopped at once"),
+    }
+
+    /// Waits for the last connection, at most `grace`, and not at all after a SIGINT.
+    pub async fn drained(&mut self, count: &Count, grace: Duration) {
+        tokio::select! {
+            () = count.none_left() => log::info!("Stopped; every connection ended by itself"),
+            () = tokio::time::sleep(grace) => {
+                log::warn!(connections = count.open(); "Stopped; the grace period is over, open connections are cut");
+            }
+            () = next(&mut self.interrupt) => log::warn!(connections = count.open(); "Stopped at once"),
+        }
     }
 }
 

@@ -127,7 +127,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         let (Some(compiled), true) = (compiled, route.enabled) else { continue };
         match builder.add(pattern(route), Target::Route(compiled.clone())) {
             Ok(()) => routes.push((index, compiled)),
-            Err(error) => report.add(pattern_problem(route, &error)),
+            Err(error) => report.extend(pattern_problems(route, &error)),
         }
     }
     let added: Vec<&RouteConfig> = routes.iter().map(|(index, _)| ordered[*index]).collect();
@@ -242,6 +242,20 @@ pub(crate) fn pattern(route: &RouteConfig) -> Pattern {
         methods: Methods::Any,
         span: Span::Prefix,
     }
+}
+
+/// The table names the first wrong part; here each host is tried by itself, so that all wrong ones are told at once.
+fn pattern_problems(route: &RouteConfig, error: &PatternError) -> Vec<Problem> {
+    let alone = |index: usize| {
+        let hosts = vec![route.hosts[index].clone()];
+        let tried = Builder::new(true).add(Pattern { hosts, ..pattern(route) }, ());
+        tried.err().map(|error| PatternError { part: PatternPart::Host(index), ..error })
+    };
+    let wrong: Vec<Problem> = match error.part {
+        PatternPart::Path => Vec::new(),
+        PatternPart::Host(_) => (0..route.hosts.len()).filter_map(alone).map(|e| pattern_problem(route, &e)).collect(),
+    };
+    if wrong.is_empty() { vec![pattern_problem(route, error)] } else { wrong }
 }
 
 fn pattern_problem(route: &RouteConfig, error: &PatternError) -> Problem {

@@ -53,6 +53,8 @@ impl PeerTemplate {
             Some(_) => 1,
             None => H2_STREAMS,
         };
+        options.h2_stream_window_size = Some(H2_STREAM_WINDOW);
+        options.h2_connection_window_size = Some(H2_STREAM_WINDOW * H2_STREAMS as u32);
         if let Some(tls) = tls.filter(|_| scheme == Scheme::Https) {
             with_tls(&mut peer, host, tls, transport);
         }
@@ -107,6 +109,9 @@ fn alpn_code(alpn: &ALPN) -> u8 {
 
 const UNSET: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0));
 const H2_STREAMS: usize = 100;
+/// What a backend may send ahead of a client that does not read, in bytes. The connection has room for that of every stream,
+/// so that such a client holds up no other: Pingora's windows are 8 MiB for a stream and for all of them together.
+const H2_STREAM_WINDOW: u32 = 512 * 1024;
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     idle: Duration::from_secs(30),
     interval: Duration::from_secs(30),

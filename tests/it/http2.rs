@@ -185,3 +185,15 @@ async fn cookies_in_lines_of_their_own_are_one_line_for_the_backend() {
     assert_eq!(call.finish().await.expect("a response").status, 200);
     assert_eq!(origin.last().headers.all("Cookie"), ["a=1; b=2"]);
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_no_other() {
+    let origin = Origin2::start().await;
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let (_, _unread, _) = gateway.get("/flood").open().await;
+    let ahead = settled(|| origin.flooded()).await;
+    assert!(ahead < 16 << 20, "{ahead} bytes were taken from the backend for a client that reads nothing");
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/plain").await.text(), "plain", "on the same connection to the backend");
+    }
+}

@@ -6,9 +6,12 @@
 //! | `/refuse` | a gRPC error in the head alone: status 5 and no body |
 //! | `/broken` | two messages, then trailers with status 13 |
 //! | `/busy` | turned away twice before it is begun (REFUSED_STREAM), then as else |
+//! | `/flood` | bytes without end, as fast as they are taken |
 //! | else | every message back as it comes, then trailers with status 0 and `x-count`, the number of them |
 
 use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -34,6 +37,7 @@ pub struct Seen2 {
 pub struct Origin2 {
     port: u16,
     seen: Arc<Mutex<Vec<Seen2>>>,
+    flooded: Arc<AtomicU64>,
     running: JoinHandle<()>,
 }
 
@@ -42,13 +46,14 @@ impl Origin2 {
         let listener = place::listen();
         let port = listener.local_addr().expect("a bound listener has an address").port();
         let seen = Arc::<Mutex<Vec<Seen2>>>::default();
-        let noted = seen.clone();
+        let flooded = Arc::<AtomicU64>::default();
+        let (noted, counted) = (seen.clone(), flooded.clone());
         let running = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, noted.clone()));
+                tokio::spawn(serve(stream, noted.clone(), counted.clone()));
             }
         });
-        Origin2 { port, seen, running }
+        Origin2 { port, seen, flooded, running }
     }
 
     pub fn port(&self) -> u16 {
@@ -57,6 +62,11 @@ impl Origin2 {
 
     pub fn seen(&self) -> Vec<Seen2> {
         lock(&self.seen).clone()
+    }
+
+    /// How many bytes of floods were taken from it.
+    pub fn flooded(&self) -> u64 {
+        self.flooded.load(Ordering::Relaxed)
     }
 
     pub fn last(&self) -> Seen2 {
@@ -76,7 +86,7 @@ impl fmt::Display for Origin2 {
     }
 }
 
-async fn serve(stream: TcpStream, seen: Arc<Mutex<Vec<Seen2>>>) {
+async fn serve(stream: TcpStream, seen: Arc<Mutex<Vec<Seen2>>>, flooded: Arc<AtomicU64>) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
     };
@@ -95,11 +105,16 @@ async fn serve(stream: TcpStream, seen: Arc<Mutex<Vec<Seen2>>>) {
             continue;
         }
         // A client that goes away ends its stream; the story sees that on its own side.
-        tokio::spawn(async move { answer(request, respond).await.ok() });
+        let flooded = flooded.clone();
+        tokio::spawn(async move { answer(request, respond, &flooded).await.ok() });
     }
 }
 
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+async fn answer(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    flooded: &AtomicU64,
+) -> Result<(), h2::Error> {
     let path = request.uri().path().to_owned();
     let mut body = request.into_body();
     match path.as_str() {
@@ -117,6 +132,15 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) 
             send.send_data(Bytes::from_static(b"one"), false)?;
             send.send_data(Bytes::from_static(b"two"), false)?;
             send.send_trailers(status("13", 2))
+        }
+        "/flood" => {
+            let mut send = respond.send_response(head("text/plain"), false)?;
+            loop {
+                send.reserve_capacity(BLOCK);
+                let room = poll_fn(|cx| send.poll_capacity(cx)).await.ok_or(h2::Reason::CANCEL)??;
+                send.send_data(Bytes::from_static(&[b'x'; BLOCK]).slice(..room.min(BLOCK)), false)?;
+                flooded.fetch_add(room.min(BLOCK) as u64, Ordering::Relaxed);
+            }
         }
         _ => {
             let send = respond.send_response(head("application/grpc"), false)?;
@@ -148,3 +172,5 @@ fn status(status: &'static str, count: u32) -> HeaderMap {
     trailers.insert("x-count", HeaderValue::from(count));
     trailers
 }
+
+const BLOCK: usize = 16 * 1024;

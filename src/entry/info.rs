@@ -1,0 +1,68 @@
+//! What is known of a connection, and how long it may take.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+
+/// What is known of a connection; travels to the request through Pingora's proxy digest.
+pub struct ConnInfo {
+    /// Address of the TCP peer, IPv4-mapped addresses as IPv4.
+    pub peer: SocketAddr,
+    /// Address of the TCP peer as `X-Real-IP` shows it; written once a connection.
+    pub peer_text: HeaderValue,
+    /// `X-Forwarded-For` of a client that no proxy stands before: its address twice.
+    pub peer_twice: HeaderValue,
+    /// Our own address.
+    pub local: SocketAddr,
+    /// Name of the entry point: `web` or `webSecure`.
+    pub entry_point: Arc<str>,
+    /// Whether the client speaks TLS with us.
+    pub tls: bool,
+    /// Whether the body's framing was found broken.
+    framing_broken: AtomicBool,
+}
+
+impl ConnInfo {
+    /// Facts of a fresh connection.
+    pub fn new(peer: SocketAddr, local: SocketAddr, entry_point: Arc<str>, tls: bool) -> ConnInfo {
+        let ip = peer.ip().to_canonical();
+        let text = |text: String| HeaderValue::try_from(text).expect("addresses are plain ASCII");
+        ConnInfo {
+            peer: SocketAddr::new(ip, peer.port()),
+            peer_text: text(ip.to_string()),
+            peer_twice: text(format!("{ip}, {ip}")),
+            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+            entry_point,
+            tls,
+            framing_broken: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that a body's framing is broken.
+    pub fn break_framing(&self) {
+        self.framing_broken.store(true, Ordering::Release);
+    }
+
+    /// Whether the request was cut because its body's framing is broken.
+    pub fn framing_broken(&self) -> bool {
+        self.framing_broken.load(Ordering::Acquire)
+    }
+}
+
+/// Deadlines of a connection. `None` means never.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// From the first byte of a request (or from accept) to the end of its head.
+    pub head: Option<Duration>,
+    /// Between two requests.
+    pub idle: Option<Duration>,
+    /// From the end of the head to the end of the request's body.
+    pub read: Option<Duration>,
+    /// From the end of the head to the end of the response; not for upgraded connections.
+    pub write: Option<Duration>,
+    /// Without any progress while a response waits to be written.
+    pub stall: Option<Duration>,
+}
