@@ -315,6 +315,8 @@ const HEAD_ROOM: usize = 4096;
 const PIPELINED: usize = 64 * 1024;
 /// Writes up to this size are gathered until a flush.
 const GATHER: usize = 8 * 1024;
+/// Room that is left for a body behind a head.
+const SMALL_BODY: usize = 1024;
 /// How long a closed connection is read on, so that the client sees the answer before a reset.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much of it.
@@ -338,6 +340,9 @@ impl AsyncWrite for Conn {
         let this = &mut *self;
         loop {
             if this.outbound.len() + data.len() <= GATHER {
+                if this.outbound.capacity() == 0 {
+                    this.outbound.reserve(data.len() + SMALL_BODY);
+                }
                 this.outbound.extend_from_slice(data);
                 return Poll::Ready(Ok(data.len()));
             }

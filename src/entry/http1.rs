@@ -6,11 +6,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::conn::{Conn, Framing};
@@ -63,7 +66,7 @@ async fn next_head<A>(conn: &mut Conn, entry: &Entry<A>, rest: Pin<&mut Rest>, f
     if !first && conn.pending().is_empty() {
         rest.until_readable(conn).await?;
     }
-    let due = deadlines.head.map(|d| Instant::now() + d);
+    let mut due = None;
     let mut searched = 0;
     loop {
         if first && PREFACE.starts_with(&conn.pending()[..conn.pending().len().min(PREFACE.len())]) {
@@ -80,13 +83,18 @@ async fn next_head<A>(conn: &mut Conn, entry: &Entry<A>, rest: Pin<&mut Rest>, f
         if searched > entry.settings.head.head_bytes {
             return Some(Arrival::Refused(gate::too_large(conn.pending())));
         }
-        let read = match due {
-            Some(due) => match timeout_at(due, conn.fill()).await {
-                Ok(read) => read,
-                Err(_) if conn.pending().is_empty() => return None,
-                Err(_) => return Some(Arrival::Refused(TOO_SLOW)),
-            },
-            None => conn.fill().await,
+        // The clock is asked only when the head is not here at once.
+        let read = match (conn.fill().now_or_never(), deadlines.head) {
+            (Some(read), _) => read,
+            (None, None) => conn.fill().await,
+            (None, Some(limit)) => {
+                let due = *due.get_or_insert_with(|| Instant::now() + limit);
+                match timeout_at(due, conn.fill()).await {
+                    Ok(read) => read,
+                    Err(_) if conn.pending().is_empty() => return None,
+                    Err(_) => return Some(Arrival::Refused(TOO_SLOW)),
+                }
+            }
         };
         match read {
             Ok(0) | Err(_) => return None,
@@ -109,6 +117,9 @@ fn framing(head: &gate::Head, limits: &gate::Limits) -> Framing {
 #[pin_project::pin_project]
 struct Rest {
     idle: Option<Duration>,
+    shutdown: watch::Receiver<bool>,
+    /// Whether timer and drain have been told whom to wake.
+    armed: bool,
     #[pin]
     timer: Sleep,
     #[pin]
@@ -128,26 +139,42 @@ impl Rest {
             }
             tokio::time::sleep(moment).await;
         };
-        Rest { idle, timer: sleep(idle.unwrap_or(FAR)), drained: Box::pin(drained) }
+        let shutdown = entry.shutdown.clone();
+        Rest { idle, shutdown, armed: false, timer: sleep(idle.unwrap_or(FAR)), drained: Box::pin(drained) }
     }
 
     /// Waits for the first byte of a further request; `None` when there will be none.
-    async fn until_readable(self: Pin<&mut Self>, conn: &Conn) -> Option<()> {
+    async fn until_readable(mut self: Pin<&mut Self>, conn: &Conn) -> Option<()> {
+        let until = self.idle.map(|idle| Instant::now() + idle);
+        let readable = conn.readable();
+        tokio::pin!(readable);
+        let mut woken = false;
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(arrived) = readable.as_mut().poll(cx) {
+                return Poll::Ready(arrived.ok());
+            }
+            // Both keep this task's waker from an earlier pause, and a wake-up leads to a second round here.
+            let quiet = self.armed && !woken && !self.timer.is_elapsed() && !*self.shutdown.borrow();
+            woken = true;
+            if quiet { Poll::Pending } else { self.as_mut().poll_end(cx, until) }
+        })
+        .await
+    }
+
+    /// Ready when the pause, or the time that a drain leaves, is over.
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<Option<()>> {
         let mut this = self.project();
-        let until = this.idle.map(|idle| Instant::now() + idle);
-        loop {
-            tokio::select! {
-                biased;
-                arrived = conn.readable() => return arrived.ok(),
-                // The timer may stem from an earlier pause; moving it only when it fires spares the usual request.
-                () = this.timer.as_mut() => match until {
-                    Some(until) if Instant::now() >= until => return None,
-                    Some(until) => this.timer.as_mut().reset(until),
-                    None => this.timer.as_mut().reset(Instant::now() + FAR),
-                },
-                () = this.drained.as_mut() => return None,
+        *this.armed = true;
+        while this.timer.as_mut().poll(cx).is_ready() {
+            // The timer may stem from an earlier pause; moving it only when it fires spares the usual request.
+            let now = Instant::now();
+            match until {
+                Some(until) if now >= until => return Poll::Ready(None),
+                Some(until) => this.timer.as_mut().reset(until),
+                None => this.timer.as_mut().reset(now + FAR),
             }
         }
+        this.drained.as_mut().poll(cx).map(|()| None)
     }
 }
 

@@ -42,7 +42,9 @@ pub(crate) fn tidy(head: &mut RequestHeader) {
     match head.version {
         Version::HTTP_2 => forward::join_cookies(head),
         // What is no upgrade to the gate must not be one to Pingora, which looks at the one header only.
-        _ if !forward::asks_upgrade(head) => drop(head.remove_header(&header::UPGRADE)),
+        _ if head.headers.contains_key(header::UPGRADE) && !forward::asks_upgrade(head) => {
+            head.remove_header(&header::UPGRADE);
+        }
         _ => {}
     }
 }
