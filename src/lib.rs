@@ -9,6 +9,7 @@
 //! | [`entry`] | accepts connections, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
 //! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record |
 //! | [`snapshot`] | compiles a configuration; the only place where names are looked up |
+//! | [`explain`] | `config explain`: walks a request through the real functions and tells, instead of sending it |
 //! | [`route`] | the table: a path tree with hosts at each node; also rewriting. Knows neither Pingora nor what it routes to |
 //! | [`middleware`] | the trait, the chain, `KINDS` (one line a kind), one file each |
 //! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer |
@@ -18,7 +19,9 @@
 //! | [`config`] | the Goma document as plain types: load, expansion, secrets, legacy keys, lenient scalars |
 //! | [`exchange`], [`reply`], [`gate`], [`trust`] | leaves: facts, replies, the framing gate and the canonical path, who the client is |
 //!
-//! Imports go one way: `main → server → {entry, provider, proxy, admin} → snapshot → {route, middleware, upstream,
+//! The command line is `main.rs` with one file a command under `cli/`.
+//!
+//! Imports go one way: `main → {server, explain} → {entry, provider, proxy, admin} → snapshot → {route, middleware, upstream,
 //! telemetry} → leaves`. Siblings do not import each other. Pingora's `Session` stays in `proxy` and `entry`.
 
 pub mod admin;
