@@ -191,3 +191,30 @@ impl Default for Analytics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn level_words_mean_what_goma_makes_of_them() {
+        for (word, meant) in [
+            ("", Level::Error),
+            ("trace", Level::Trace),
+            ("DEBUG", Level::Debug),
+            ("info", Level::Info),
+            ("warn", Level::Warn),
+            ("error", Level::Error),
+            ("off", Level::Off),
+            ("loud", Level::Info),
+        ] {
+            assert_eq!(Level::meant(word), meant, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn every_format_but_json_is_text() {
+        assert_eq!(Format::meant("JSON"), Format::Json);
+        assert_eq!(Format::meant("fancy"), Format::Text);
+    }
+}

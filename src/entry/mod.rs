@@ -122,6 +122,8 @@ where
     tokio::spawn(async move { http1::serve(conn, &entry).await });
 }
 
+/// How long a client may take no part of a response, on HTTP/1 and HTTP/2.
+pub const STALL: Duration = Duration::from_secs(60);
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 /// After a failed accept (out of file descriptors, mostly).

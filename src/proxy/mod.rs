@@ -30,6 +30,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 pub use ctx::{Ctx, Plan};
 use respond::Form;
 
+use crate::entry;
 use crate::exchange::Reason;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
@@ -87,7 +88,7 @@ impl ProxyHttp for Gateway {
             // Interim responses came with HTTP/1.1. RFC 9110 §15.2.
             Version::HTTP_10 => session.set_ignore_info_resp(true),
             // On HTTP/1 the entry point holds this limit.
-            Version::HTTP_2 => session.set_write_timeout(Some(STALL)),
+            Version::HTTP_2 => session.set_write_timeout(Some(entry::STALL)),
             _ => {}
         }
         arrive::arrive(session, ctx);
@@ -295,8 +296,6 @@ impl ProxyHttp for Gateway {
 
 /// How long the rest of a body that nobody wants is read, so that the connection can be kept.
 const DRAIN_BODY: Duration = Duration::from_secs(10);
-/// How long an HTTP/2 client may take no part of a response.
-const STALL: Duration = Duration::from_secs(60);
 
 /// A response that another one follows: 1xx, but not 101.
 fn is_interim(head: &ResponseHeader) -> bool {

@@ -177,12 +177,11 @@ fn deadlines(gateway: &GatewayConfig) -> Deadlines {
         idle: timeouts.idle.or(timeouts.read).or(Some(IDLE)),
         read: timeouts.read,
         write: timeouts.write,
-        stall: Some(STALL),
+        stall: Some(entry::STALL),
     }
 }
 
 const IDLE: Duration = Duration::from_secs(60);
-const STALL: Duration = Duration::from_secs(60);
 
 /// A panic ends one connection, not the process; it must not go unseen.
 fn report_panics() {

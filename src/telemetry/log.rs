@@ -23,7 +23,7 @@ use super::writer::{Console, Writer, console};
 /// What is logged, how, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The least important level that is logged; [`level`] reads it. Goma's default is `error`.
+    /// The least important level that is logged. Goma's default is `error`.
     pub level: LevelFilter,
     /// Text or JSON.
     pub format: Format,
@@ -37,7 +37,7 @@ impl Default for Settings {
     }
 }
 
-/// `log.format` as the operator wrote it.
+/// How lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// `key=value` pairs.
@@ -45,25 +45,6 @@ pub enum Format {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-impl Format {
-    /// `json` in any case; anything else is text.
-    pub fn parse(word: &str) -> Format {
-        if word.eq_ignore_ascii_case("json") { Format::Json } else { Format::Text }
-    }
-}
-
-/// The level of a word: unset is `error`, an unknown word is `info`, case does not matter.
-pub fn level(word: &str) -> LevelFilter {
-    match word.trim().to_ascii_lowercase().as_str() {
-        "trace" => LevelFilter::Trace,
-        "debug" => LevelFilter::Debug,
-        "warn" | "warning" => LevelFilter::Warn,
-        "error" | "" => LevelFilter::Error,
-        "off" => LevelFilter::Off,
-        _ => LevelFilter::Info,
-    }
 }
 
 impl Settings {
@@ -268,30 +249,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn level_words_mean_what_goma_makes_of_them() {
-        for (word, meant) in [
-            ("", LevelFilter::Error),
-            ("trace", LevelFilter::Trace),
-            ("DEBUG", LevelFilter::Debug),
-            ("info", LevelFilter::Info),
-            ("warn", LevelFilter::Warn),
-            ("error", LevelFilter::Error),
-            ("off", LevelFilter::Off),
-            ("loud", LevelFilter::Info),
-        ] {
-            assert_eq!(level(word), meant, "{word:?}");
-        }
-    }
-
-    #[test]
     fn the_form_follows_level_format_and_file() {
         let file = FileSettings { path: "x".into(), max_size_mb: 0, max_backups: 0, max_age_days: 0 };
         for (level, format, file, form) in [
             (LevelFilter::Info, Format::Text, None, Form::GoDefault),
             (LevelFilter::Error, Format::Text, None, Form::Text),
             (LevelFilter::Info, Format::Text, Some(file), Form::Text),
-            (LevelFilter::Info, Format::parse("JSON"), None, Form::Json),
-            (LevelFilter::Debug, Format::parse("fancy"), None, Form::Text),
+            (LevelFilter::Info, Format::Json, None, Form::Json),
+            (LevelFilter::Debug, Format::Text, None, Form::Text),
         ] {
             assert_eq!(Settings { level, format, file }.form(), form, "{level} {format:?}");
         }
