@@ -20,7 +20,7 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 17] = [
+const FEATURES: [Feature; 16] = [
     (
         |c| {
             let most = c.gateway.transport.max_conns_per_host;
@@ -55,11 +55,6 @@ const FEATURES: [Feature; 17] = [
     ),
     (
         |c| given(!c.gateway.tls.client_auth.client_ca.is_empty(), &c.gateway.at, "tls.clientAuth.clientCA"),
-        Use::Refuse,
-        "",
-    ),
-    (
-        |c| each_route(c, "security.enableExploitProtection", |r| r.enabled && r.security.exploit_protection),
         Use::Refuse,
         "",
     ),

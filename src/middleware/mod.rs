@@ -9,6 +9,7 @@ pub mod access_log;
 pub mod add_prefix;
 pub mod chain;
 pub mod cors;
+pub mod exploit;
 mod goregex;
 pub mod paths;
 pub mod reference;
@@ -232,6 +233,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<exploit::ExploitProtection>(),
     Kind::of::<response_headers::ResponseHeaders>(),
 ];
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::{Config, Env, Gateway, Middleware as Definition, Place, Problem, Report, Route, expand};
 use crate::middleware::chain::Listed;
 use crate::middleware::cors::Cors;
-use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools};
+use crate::middleware::{Chain, Kind, Middleware, Part, PathRules, Scope, Settings, Tools, exploit};
 
 /// All definitions of a configuration, ready to be built.
 pub struct Chains<'a> {
@@ -39,7 +39,9 @@ impl<'a> Chains<'a> {
     pub fn route(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Option<Chain> {
         let place = Anywhere { name: &route.name, path: &route.path, target: route.target.as_deref() };
         let cors = cors(route, gateway, report);
-        let mut chain = self.chain(&route.middlewares, &route.at.child("middlewares"), &place, report)?;
+        let guard = route.security.exploit_protection.then(|| built_in(exploit::route_guard(self.tools, &route.name)));
+        let listed = self.parts(&route.middlewares, &route.at.child("middlewares"), &place, report)?;
+        let mut chain = Chain::new(guard.into_iter().chain(listed));
         chain.shell.set_cors(cors.ok()?);
         Some(chain)
     }
@@ -54,10 +56,10 @@ impl<'a> Chains<'a> {
     /// The chain before one of the gateway's own endpoints.
     pub fn endpoint(&self, names: &[String], place: &Place, report: &mut Report) -> Arc<Chain> {
         let anywhere = Anywhere { name: "", path: "/", target: None };
-        Arc::new(self.chain(names, place, &anywhere, report).unwrap_or_default())
+        Arc::new(self.parts(names, place, &anywhere, report).map(Chain::new).unwrap_or_default())
     }
 
-    fn chain(&self, names: &[String], place: &Place, at: &Anywhere<'_>, report: &mut Report) -> Option<Chain> {
+    fn parts(&self, names: &[String], place: &Place, at: &Anywhere<'_>, report: &mut Report) -> Option<Vec<Placed>> {
         let mut parts = Vec::new();
         let mut whole = true;
         for name in names {
@@ -73,7 +75,7 @@ impl<'a> Chains<'a> {
                 }
             }
         }
-        whole.then(|| Chain::new(parts))
+        whole.then_some(parts)
     }
 
     /// Nothing for a name that the list does not have itself: it is one of the gateway's defaults, reported where those are.
@@ -86,6 +88,15 @@ impl<'a> Chains<'a> {
         };
         Some(listed.error(format!("middleware `{name}` is not defined"), remedy))
     }
+}
+
+/// A part with its place in the configuration and the current name of its kind.
+type Placed = (Listed, &'static str, Part);
+
+/// What `security.enableExploitProtection` puts before all middlewares. Spec middlewares §3.
+fn built_in(guard: Arc<dyn Middleware>) -> Placed {
+    let kind = exploit::ExploitProtection::KIND[0];
+    (Listed { name: "security.enableExploitProtection".to_owned(), kind: kind.to_owned() }, kind, Part::Step(guard))
 }
 
 /// The older `cors` section of a route; an empty one takes the gateway's.

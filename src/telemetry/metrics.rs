@@ -23,6 +23,7 @@ pub struct Metrics {
     registry: Registry,
     shared: Arc<Shared>,
     connections: IntGaugeVec,
+    exploits: IntCounterVec,
     reloads: IntCounterVec,
     reloaded_at: IntGauge,
     routes_count: IntGauge,
@@ -48,6 +49,7 @@ impl Metrics {
             registry: Registry::new(),
             shared: Arc::new(Shared::default()),
             connections: table::CONNECTIONS.gauges(),
+            exploits: table::EXPLOITS.counters(),
             reloads: table::RELOADS.counters(),
             reloaded_at: table::RELOADED_AT.gauges().with_label_values::<&str>(&[]),
             routes_count: table::ROUTES.gauges().with_label_values::<&str>(&[]),
@@ -56,6 +58,7 @@ impl Metrics {
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
+        metrics.register(metrics.exploits.clone());
         metrics.register(metrics.reloads.clone());
         for gauge in [&metrics.reloaded_at, &metrics.routes_count, &metrics.middlewares_count] {
             metrics.register(gauge.clone());
@@ -92,6 +95,11 @@ impl Metrics {
     /// A request was refused before its route was known.
     pub fn refused(&self, reason: Reason) {
         self.shared.refused.add(reason);
+    }
+
+    /// A request looked like an attack. A look-up: for findings, not for every request.
+    pub fn exploit(&self, family: &str, place: &str, mode: &str) {
+        self.exploits.with_label_values(&[family, mode, place]).inc();
     }
 
     /// Log lines were dropped; `total` since the start.
