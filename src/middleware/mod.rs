@@ -8,7 +8,11 @@ pub mod access;
 pub mod access_log;
 pub mod add_prefix;
 pub mod chain;
+pub mod compress;
 pub mod cors;
+pub mod encodings;
+pub mod error_interceptor;
+pub mod error_page;
 mod goregex;
 pub mod paths;
 pub mod reference;
@@ -112,6 +116,10 @@ pub enum Part {
     Headers(response_headers::Policy),
     /// Fields of the access line.
     LogFields(access_log::Fields),
+    /// Pages of the shell in place of error bodies.
+    Errors(error_interceptor::Interceptor),
+    /// Compression of the shell.
+    Compress(compress::Compression),
 }
 
 /// Settings of one kind: deserialized from `rule`, then built in one fallible step. Their doc comments are the kind's
@@ -140,6 +148,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
 pub struct Tools {
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Files of error pages.
+    pub files: error_page::Files,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -232,6 +242,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<compress::Compress>(),
+    Kind::of::<error_interceptor::ErrorInterceptor>(),
     Kind::of::<response_headers::ResponseHeaders>(),
 ];
 
@@ -241,7 +253,6 @@ pub const LATER: &[&str] = &[
     "basic",
     "basicAuth",
     "bodyLimit",
-    "errorInterceptor",
     "forwardAuth",
     "geoBlock",
     "httpCache",

@@ -6,6 +6,8 @@
 pub(crate) mod arrive;
 mod ctx;
 mod decode;
+mod discard;
+mod encode;
 mod fail;
 pub(crate) mod forward;
 mod own;
@@ -19,7 +21,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -228,7 +230,7 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         ctx.status = head.status.as_u16();
-        respond::head(session, ctx, head)
+        respond::head(session, ctx, head).await
     }
 
     fn response_body_filter(
@@ -238,16 +240,38 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
+        if let Some(discard) = &mut ctx.discard {
+            discard.feed(body.take().map_or(0, |body| body.len()), end)?;
+        }
         if let Some(gunzip) = &mut ctx.gunzip {
             let plain = gunzip.feed(body.as_deref().unwrap_or_default(), end);
             let plain = plain.or_err(ErrorType::ReadError, "unpacking the response").map_err(|e| e.into_up())?;
             *body = (!plain.is_empty()).then_some(plain);
+        }
+        if let Some(encoder) = &mut ctx.encoder {
+            let packed = encoder.feed(body.as_deref().unwrap_or_default(), end);
+            let packed = packed.or_err(ErrorType::InternalError, "packing the response")?;
+            *body = (!packed.is_empty()).then_some(packed);
         }
         ctx.sent_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
         if end {
             ctx.stop_upstream_clock();
         }
         Ok(None)
+    }
+
+    /// Trailers that nobody announced, behind a body that is being packed: what they end has to go out. Pingora writes either
+    /// that or the trailers.
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Bytes>> {
+        let Some(encoder) = &mut ctx.encoder else { return Ok(None) };
+        let rest = encoder.feed(&[], true).or_err(ErrorType::InternalError, "packing the response")?;
+        ctx.sent_bytes += rest.len() as u64;
+        Ok(Some(rest))
     }
 
     fn fail_to_connect(&self, session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
@@ -266,6 +290,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        if ctx.discard.is_some() {
+            return FailToProxy { error_code: ctx.status, can_reuse_downstream: false };
+        }
         if let Some(verdict) = ctx.refusal.take() {
             return fail::refuse(session, ctx, verdict).await;
         }

@@ -5,6 +5,7 @@ mod balancing;
 mod cli;
 mod conf;
 mod demo;
+mod error_interceptor;
 mod explain;
 mod explained;
 mod gate;
