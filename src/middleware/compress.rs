@@ -10,10 +10,14 @@
 //!   rule: { encodings: [zstd, br, gzip], minSize: 1Ki }
 //! ```
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::encodings::{Accepted, Coding};
 use super::error_interceptor::declared;
@@ -38,13 +42,47 @@ pub struct Compress {
 }
 
 /// How hard to try.
-#[derive(Deserialize, Serialize, JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Effort {
     /// For all codings.
     Same(i32),
     /// By coding.
     Each(Levels),
+}
+
+/// Like serde's own for such a choice, but with words for the operator, and with quoted numbers.
+impl<'de> Deserialize<'de> for Effort {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Effort, D::Error> {
+        struct Choice;
+
+        impl<'de> Visitor<'de> for Choice {
+            type Value = Effort;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a number, or a map of coding to number")
+            }
+
+            fn visit_i64<E: de::Error>(self, level: i64) -> Result<Effort, E> {
+                i32::try_from(level).map(Effort::Same).map_err(|_| E::invalid_value(de::Unexpected::Signed(level), &self))
+            }
+
+            fn visit_u64<E: de::Error>(self, level: u64) -> Result<Effort, E> {
+                i32::try_from(level).map(Effort::Same).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(level), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, level: &str) -> Result<Effort, E> {
+                let number = level.trim().parse();
+                number.map(Effort::Same).map_err(|_| E::invalid_value(de::Unexpected::Str(level), &self))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, levels: A) -> Result<Effort, A::Error> {
+                Levels::deserialize(MapAccessDeserializer::new(levels)).map(Effort::Each)
+            }
+        }
+
+        value.deserialize_any(Choice)
+    }
 }
 
 /// How hard to try, by coding.

@@ -65,7 +65,7 @@ impl Settings for ErrorInterceptor {
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {
         let place = scope.place.child("rule");
-        if self.errors.is_empty() {
+        if self.enabled && self.errors.is_empty() {
             return Err(vec![place.child("errors").error("are missing", "list what to replace")]);
         }
         self.compile(&place, &scope.tools.files).map(Part::Errors)
@@ -103,8 +103,10 @@ impl ErrorInterceptor {
     }
 
     fn compile(&self, place: &Place, files: &Files) -> Result<Interceptor, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let mut pages = Vec::new();
+        let (mut problems, mut pages) = (Vec::new(), Vec::new());
+        if !self.enabled {
+            return Ok(Interceptor { pages });
+        }
         let content_type = HeaderValue::from_str(self.content_type.trim()).unwrap_or_else(|_| {
             problems.push(place.child("contentType").error("holds control characters", "use one plain line"));
             HeaderValue::from_static("")
@@ -114,9 +116,6 @@ impl ErrorInterceptor {
                 Ok(page) => pages.push((error.status_code, page)),
                 Err(problem) => problems.push(problem),
             }
-        }
-        if !self.enabled {
-            pages.clear();
         }
         pages.retain(|(status, _)| !BODILESS.contains(status));
         if problems.is_empty() { Ok(Interceptor { pages }) } else { Err(problems) }

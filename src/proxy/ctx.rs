@@ -1,5 +1,6 @@
 //! What one request holds while it travels: handles, where the exchange holds facts.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,8 @@ pub struct Ctx {
     pub encoder: Option<Box<Encoder>>,
     /// What is left of a backend's response that a page of ours replaced: the client has all it gets.
     pub discard: Option<Discard>,
+    /// The descriptor of the connection to the backend of the current attempt.
+    pub backend_fd: Option<RawFd>,
     /// Status sent to the client; 0 when none was.
     pub status: u16,
     /// Whether a response head of a backend arrived.
@@ -98,6 +101,7 @@ impl Ctx {
             gunzip: None,
             encoder: None,
             discard: None,
+            backend_fd: None,
             status: 0,
             answered: false,
             sent_bytes: 0,

@@ -4,6 +4,7 @@
 //! can harm it. The body is read on for the sake of the connection to the backend, which is kept when the body is at hand
 //! and given up when it is not worth waiting for.
 
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use http::Version;
@@ -12,17 +13,24 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::middleware::error_interceptor::declared;
+use crate::upstream::deadline::HeaderDeadline;
 
 /// A body that nobody wants.
 pub struct Discard {
     left: u64,
     since: Instant,
+    /// Over a connection that this exchange has for itself.
+    deadline: Option<HeaderDeadline>,
 }
 
 impl Discard {
-    /// Begins after the page has been written.
-    pub fn new() -> Discard {
-        Discard { left: MOST, since: Instant::now() }
+    /// Begins after the page has been written; `backend` is the descriptor of an HTTP/1 connection.
+    pub fn new(backend: Option<RawFd>) -> Discard {
+        let mut deadline = backend.and_then(|fd| HeaderDeadline::new(fd, PATIENCE).ok());
+        if let Some(deadline) = &mut deadline {
+            deadline.start();
+        }
+        Discard { left: MOST, since: Instant::now(), deadline }
     }
 
     /// Waits a moment for a body that is worth it, so that Pingora sees its end before it sees that the client has all it was
@@ -32,17 +40,21 @@ impl Discard {
     /// When the rest of the exchange is to be given up at once.
     pub async fn wait(session: &mut Session, length: Length) -> Result<()> {
         match length {
-            Length::Small => {
-                for _ in 0..CHANCES {
-                    tokio::task::yield_now().await;
-                }
-                Ok(())
-            }
             // A stream of HTTP/2 would read on to the end. On HTTP/1 the exchange ends by itself.
-            Length::Large if session.req_header().version == Version::HTTP_2 => Err(given_up()),
-            _ if uploads(session) => Err(given_up()),
-            _ => Ok(()),
+            Length::Large if session.req_header().version == Version::HTTP_2 => return Err(given_up()),
+            Length::Large | Length::Unknown if uploads(session) => return Err(given_up()),
+            Length::Large => return Ok(()),
+            Length::Small | Length::Unknown => {}
         }
+        for _ in 0..CHANCES {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// The exchange is over: nobody waits for the backend any more.
+    pub fn stop(&mut self) {
+        self.deadline = None;
     }
 
     /// Takes a piece of the body.
@@ -51,7 +63,9 @@ impl Discard {
     /// When the body is too long or takes too long.
     pub fn feed(&mut self, length: usize, end: bool) -> Result<()> {
         self.left = self.left.saturating_sub(length as u64);
-        if !end && (self.left == 0 || self.since.elapsed() > LONGEST) {
+        if end {
+            self.stop();
+        } else if self.left == 0 || self.since.elapsed() > PATIENCE {
             return Err(given_up());
         }
         Ok(())
@@ -97,5 +111,6 @@ fn given_up() -> Box<Error> {
 }
 
 const MOST: u64 = 64 << 10;
-const LONGEST: Duration = Duration::from_secs(1);
+/// So long the next request on a client's connection may have to wait for a body that nobody wants.
+const PATIENCE: Duration = Duration::from_millis(250);
 const CHANCES: usize = 3;

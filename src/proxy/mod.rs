@@ -149,6 +149,7 @@ impl ProxyHttp for Gateway {
         _: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        ctx.backend_fd = Some(fd);
         if let Some(limit) = ctx.route().and_then(|route| route.response_header_timeout) {
             ctx.deadline = HeaderDeadline::new(fd, limit).ok();
         }
@@ -314,6 +315,9 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         ctx.stop_upstream_clock();
+        if let Some(discard) = &mut ctx.discard {
+            discard.stop();
+        }
         record::record(self, session, error, ctx);
     }
 

@@ -108,7 +108,9 @@ async fn replace(
         session.set_keepalive(None);
     }
     write(session, ctx, own, body, Form::Routed).await.map_err(Error::into_down)?;
-    ctx.discard = Some(Discard::new());
+    // A connection of HTTP/2 is shared with others.
+    let backend = ctx.backend_fd.filter(|_| head.version != Version::HTTP_2);
+    ctx.discard = Some(Discard::new(backend));
     Discard::wait(session, length).await?;
     session.set_ignore_info_resp(true);
     head.set_status(StatusCode::EARLY_HINTS)

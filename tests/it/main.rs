@@ -3,7 +3,9 @@
 mod admin;
 mod balancing;
 mod cli;
+mod compress;
 mod conf;
+mod cors;
 mod demo;
 mod error_interceptor;
 mod explain;
