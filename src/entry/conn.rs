@@ -27,6 +27,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::count::Counted;
 use super::info::{ConnInfo, Deadlines};
+use super::overdue::Overdue;
 use crate::gate::{ChunkScanner, Progress};
 
 /// How the bytes after a request's head are to be read.
@@ -243,10 +244,8 @@ impl Conn {
         if matches!(self.phase, Phase::Between) || self.body_done() {
             return self.watch_for_end(cx);
         }
-        if let Some(timer) = &mut self.read_timer
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request takes too long")));
+        if self.is_overdue(cx, Overdue::Request) {
+            return Poll::Ready(Err(Overdue::Request.into()));
         }
         if !self.inbound.is_empty() {
             return Poll::Ready(self.take_body(buf));
@@ -261,11 +260,28 @@ impl Conn {
             let mut buf = ReadBuf::new(&mut space);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.inbound.extend_from_slice(buf.filled()),
-                other => return other,
+                Poll::Pending => break,
+                ended => return ended,
             }
         }
-        // Enough is waiting. The end is noticed when the next request is read.
+        // Where enough is waiting, the end is noticed when the next request is read.
+        if self.is_overdue(cx, Overdue::Response) {
+            return Poll::Ready(Err(Overdue::Response.into()));
+        }
         Poll::Pending
+    }
+
+    /// Whether a deadline of the request passed while that was waited for. It is told once: the client may then be told as well,
+    /// for which there is the limit on stalled writes.
+    fn is_overdue(&mut self, cx: &mut Context<'_>, awaited: Overdue) -> bool {
+        let mut passed = |timer: &mut Option<Pin<Box<Sleep>>>| {
+            timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+        };
+        let passed = awaited == Overdue::Request && passed(&mut self.read_timer) || passed(&mut self.write_timer);
+        if passed {
+            (self.read_timer, self.write_timer) = (None, None);
+        }
+        passed
     }
 
     /// Notes the end of a chunked body; returns how many bytes belong to it.
@@ -302,7 +318,7 @@ impl Conn {
         }
         for timer in [&mut self.stall_timer, &mut self.write_timer].into_iter().flatten() {
             if timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes too long to read")));
+                return Poll::Ready(Err(Overdue::Reading.into()));
             }
         }
         Poll::Pending

@@ -6,6 +6,7 @@ use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
+use crate::entry::Overdue;
 use crate::exchange::Reason;
 use crate::upstream::deadline::HeaderDeadline;
 use crate::upstream::retry::{self, Decision, Failure as Failed};
@@ -110,6 +111,11 @@ pub fn judge(error: &Error, ctx: &Ctx) -> Failure {
     }
     if ctx.deadline.as_ref().is_some_and(HeaderDeadline::expired) {
         return failure(504, TIMEOUT, Reason::BackendTimeout);
+    }
+    match Overdue::of(error) {
+        Some(Overdue::Response) => return failure(504, TIMEOUT, Reason::BackendTimeout),
+        Some(Overdue::Request | Overdue::Reading) => return failure(408, "408 Request Timeout", Reason::ClientTimeout),
+        None => {}
     }
     match (error.esource(), &error.etype) {
         (_, ErrorType::Custom(NO_BACKEND)) => failure(503, "503 service unavailable", Reason::NoBackend),

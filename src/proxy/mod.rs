@@ -30,7 +30,6 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 pub use ctx::{Ctx, Plan};
 use respond::Form;
 
-use crate::entry;
 use crate::exchange::Reason;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
@@ -84,12 +83,9 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         session.set_total_drain_timeout(Some(DRAIN_BODY));
-        match session.req_header().version {
-            // Interim responses came with HTTP/1.1. RFC 9110 §15.2.
-            Version::HTTP_10 => session.set_ignore_info_resp(true),
-            // On HTTP/1 the entry point holds this limit.
-            Version::HTTP_2 => session.set_write_timeout(Some(entry::STALL)),
-            _ => {}
+        // Interim responses came with HTTP/1.1. RFC 9110 §15.2.
+        if session.req_header().version == Version::HTTP_10 {
+            session.set_ignore_info_resp(true);
         }
         arrive::arrive(session, ctx);
         Ok(())
@@ -171,7 +167,7 @@ impl ProxyHttp for Gateway {
         let waits = forward::waits_for_continue(&forward, head);
         ctx.sent_path = path;
         ctx.asked_gzip = asked_gzip;
-        // Pingora passes no interim response of HTTP/2 on, so a client that waits for the backend's word would wait for ever.
+        // Pingora passes no interim response of an HTTP/2 backend on, so a client that waits for it would wait for ever.
         if waits && !ctx.continued {
             ctx.continued = true;
             session.as_downstream_mut().write_continue_response().await?;

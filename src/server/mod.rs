@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use pingora_core::apps::HttpServerOptions;
-use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::net::TcpListener;
@@ -102,8 +100,9 @@ fn web(
     let metrics = process.metrics().clone();
     Entry {
         name: "web".into(),
-        app: Arc::new(proxy(process, gateway, log, threads)),
+        app: Arc::new(proxy(process, log, threads)),
         settings: entry_settings(gateway),
+        http2: http2(gateway),
         shutdown,
         count,
         refused: Arc::new(move |refused: &Refused<'_>| {
@@ -113,7 +112,7 @@ fn web(
     }
 }
 
-fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threads: usize) -> HttpProxy<Gateway> {
+fn proxy(process: &Arc<Process>, log: &LogHandle, threads: usize) -> HttpProxy<Gateway> {
     let conf = ServerConf {
         threads,
         upstream_keepalive_pool_size: IDLE_UPSTREAM.div_ceil(threads),
@@ -128,18 +127,14 @@ fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threa
     };
     let mut proxy = HttpProxy::new(app, Arc::new(conf));
     proxy.handle_init_modules();
-    proxy.h2_options = Some(h2_options(gateway));
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = deadlines(gateway).idle;
-    proxy.server_options = Some(options);
     proxy
 }
 
 /// Connections to backends that are kept while unused, in all.
 const IDLE_UPSTREAM: usize = 4096;
 
-fn h2_options(gateway: &GatewayConfig) -> H2Options {
-    let mut options = H2Options::new();
+fn http2(gateway: &GatewayConfig) -> h2::server::Builder {
+    let mut options = h2::server::Builder::new();
     options
         .max_concurrent_streams(100)
         .max_header_list_size(u32::try_from(gateway.limits.header_bytes).unwrap_or(u32::MAX))

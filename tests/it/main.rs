@@ -18,6 +18,7 @@ mod rewriting;
 mod routing;
 mod stop;
 mod streaming;
+mod timeouts;
 mod watching;
 mod websocket;
 mod world;
