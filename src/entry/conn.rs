@@ -61,6 +61,7 @@ pub struct Conn {
     read_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
     stall_timer: Option<Pin<Box<Sleep>>>,
+    leftover_timer: Option<Pin<Box<Sleep>>>,
     http2: bool,
     lingers: bool,
     info: Arc<ConnInfo>,
@@ -87,6 +88,7 @@ impl Conn {
             read_timer: None,
             write_timer: None,
             stall_timer: None,
+            leftover_timer: None,
             http2: false,
             lingers: false,
             digest: Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(info.clone())))),
@@ -141,6 +143,8 @@ impl Conn {
         let timer = |d: Option<Duration>| d.map(|d| Box::pin(sleep_until(Instant::now() + d)));
         self.read_timer = timer(self.deadlines.read.filter(|_| !endless));
         self.write_timer = timer(self.deadlines.write.filter(|_| !endless));
+        self.leftover_timer = None;
+        self.info.set_answered(false);
         self.lingers = true;
     }
 
@@ -247,6 +251,12 @@ impl Conn {
         if self.is_overdue(cx, Overdue::Request) {
             return Poll::Ready(Err(Overdue::Request.into()));
         }
+        if self.info.answered() && !matches!(self.framing, Framing::Tunnel) {
+            let timer = self.leftover_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + LEFTOVER)));
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Overdue::Leftover.into()));
+            }
+        }
         if !self.inbound.is_empty() {
             return Poll::Ready(self.take_body(buf));
         }
@@ -325,6 +335,8 @@ impl Conn {
     }
 }
 
+/// How long the rest of a body is passed on once the response has ended.
+pub const LEFTOVER: Duration = Duration::from_secs(5);
 /// How much is read at a time while a head is awaited.
 const HEAD_ROOM: usize = 4096;
 /// How much of later requests is kept while one is being answered.

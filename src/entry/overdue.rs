@@ -13,6 +13,9 @@ pub enum Overdue {
     /// The client, which did not take the response.
     #[error("the client takes too long to read the response")]
     Reading,
+    /// The client, whose request still goes on after its response has ended.
+    #[error("the rest of the request comes after its response")]
+    Leftover,
     /// A backend, which did not give all of its response.
     #[error("the response takes too long")]
     Response,

@@ -28,6 +28,7 @@ use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::{Instant, timeout_at};
 
+use super::conn::LEFTOVER;
 use super::info::Deadlines;
 use super::overdue::Overdue;
 
@@ -46,6 +47,8 @@ pub struct Http2Stream {
     digest: Arc<Digest>,
     read_by: Option<Instant>,
     write_by: Option<Instant>,
+    /// When the rest of the body is of no interest any more; known once the response has ended.
+    rest_by: Option<Instant>,
     stall: Option<Duration>,
     drain: Option<Duration>,
 }
@@ -73,6 +76,7 @@ impl Http2Stream {
             digest,
             read_by: after(deadlines.read),
             write_by: after(deadlines.write),
+            rest_by: None,
             stall: deadlines.stall,
             drain: None,
         }
@@ -252,9 +256,13 @@ impl Session for Http2Stream {
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        let Some(data) = by(earlier(self.read_by, self.write_by), self.body.data()).await else {
+        let due = match self.ended {
+            true => Some(*self.rest_by.get_or_insert_with(|| Instant::now() + LEFTOVER)),
+            false => earlier(self.read_by, self.write_by),
+        };
+        let Some(data) = by(due, self.body.data()).await else {
             (self.read_by, self.write_by) = (None, None);
-            return overdue(Overdue::Request);
+            return overdue(if self.ended { Overdue::Leftover } else { Overdue::Request });
         };
         let data = data.transpose().or_err(ErrorType::ReadError, "reading a body")?;
         if let Some(data) = &data {

@@ -115,6 +115,8 @@ pub fn judge(error: &Error, ctx: &Ctx) -> Failure {
     match Overdue::of(error) {
         Some(Overdue::Response) => return failure(504, TIMEOUT, Reason::BackendTimeout),
         Some(Overdue::Request | Overdue::Reading) => return failure(408, "408 Request Timeout", Reason::ClientTimeout),
+        // Nothing failed: the client has all of its response.
+        Some(Overdue::Leftover) => return failure(200, "", Reason::Ok),
         None => {}
     }
     match (error.esource(), &error.etype) {

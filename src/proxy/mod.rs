@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -222,12 +222,15 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         ctx.status = head.status.as_u16();
+        if respond::is_all(session, head) {
+            answered(session, ctx);
+        }
         respond::head(session, ctx, head)
     }
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Ctx,
@@ -240,7 +243,18 @@ impl ProxyHttp for Gateway {
         ctx.sent_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
         if end {
             ctx.stop_upstream_clock();
+            answered(session, ctx);
         }
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        session: &mut Session,
+        _: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Bytes>> {
+        answered(session, ctx);
         Ok(None)
     }
 
@@ -287,6 +301,14 @@ impl ProxyHttp for Gateway {
 
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
+    }
+}
+
+/// The response has ended: on HTTP/1 the entry point then waits for the rest of the request for a moment only, as Pingora goes on
+/// as long as an HTTP/2 backend might want it. A stream of HTTP/2 knows by itself.
+fn answered(session: &Session, ctx: &Ctx) {
+    if let (Some(conn), true) = (&ctx.conn, session.req_header().version != Version::HTTP_2) {
+        conn.set_answered(true);
     }
 }
 
