@@ -75,6 +75,7 @@ fn access_line(c: &mut Criterion) {
         extras: &[],
         detail: None,
         reason: Reason::Ok,
+        why: "",
         bytes: 1234,
         attempts: 1,
         backend: "http://10.0.0.1:8080",

@@ -4,6 +4,7 @@
 //! and change it; the log, the metrics and `config explain` read it. What the proxy needs to *act* (the snapshot, the route,
 //! the attempts) lives in the proxy's own context.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub struct Exchange {
     pub attempts: u32,
     /// How it ended.
     pub reason: Reason,
+    /// Why a middleware refused it; empty where the reason says it all.
+    pub why: Cow<'static, str>,
 }
 
 /// Identifies one request in logs and in the `X-Goma-Request-ID` header.

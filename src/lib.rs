@@ -17,7 +17,7 @@
 //! | [`provider`] | where dynamic configuration comes from: watched files |
 //! | [`admin`] | bodies of health, readiness and reload |
 //! | [`config`] | the Goma document as plain types: load, expansion, secrets, legacy keys, lenient scalars |
-//! | [`exchange`], [`reply`], [`gate`], [`trust`] | leaves: facts, replies, the framing gate and the canonical path, who the client is |
+//! | [`exchange`], [`reply`], [`gate`], [`trust`], [`fields`] | leaves: facts, replies, the framing gate and the canonical path, who the client is, cookies and query |
 //!
 //! The command line is `main.rs` with one file a command under `cli/`.
 //!
@@ -29,6 +29,7 @@ pub mod config;
 pub mod entry;
 pub mod exchange;
 pub mod explain;
+pub mod fields;
 pub mod gate;
 pub mod middleware;
 pub mod provider;

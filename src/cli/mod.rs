@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod health;
 mod init;
+mod middleware;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: Option<ConfigCommand>,
+    },
+    /// Look up the types of middlewares and their settings.
+    Middleware {
+        #[command(subcommand)]
+        command: middleware::MiddlewareCommand,
     },
     /// Print version, configuration version, build time and commit.
     Version,
@@ -106,6 +112,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 print!("{text}");
                 ExitCode::SUCCESS
             })
+        }
+        Some(Command::Middleware { command }) => {
+            print!("{}", middleware::run(&command)?);
+            Ok(ExitCode::SUCCESS)
         }
         Some(Command::Version) => {
             print!("{}", version());

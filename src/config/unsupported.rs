@@ -20,7 +20,7 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 18] = [
+const FEATURES: [Feature; 17] = [
     (
         |c| {
             let most = c.gateway.transport.max_conns_per_host;
@@ -83,7 +83,6 @@ const FEATURES: [Feature; 18] = [
     ),
     (|c| given(!c.gateway.redis.addr.is_empty(), &c.gateway.at, "redis"), Use::Warn, "nothing is kept in Redis"),
     (web_secure, Use::Warn, "it is not bound"),
-    (cors, Use::Warn, "no CORS headers are sent"),
     (interceptors, Use::Warn, "errors are passed on as they are"),
 ];
 
@@ -127,12 +126,6 @@ fn issuers(config: &Config, set_up: bool) -> Vec<Place> {
 fn web_secure(config: &Config) -> Vec<Place> {
     let at = below(&config.gateway.at, "entryPoints.webSecure");
     if at.is_present() { vec![at] } else { Vec::new() }
-}
-
-fn cors(config: &Config) -> Vec<Place> {
-    let mut places = given(config.gateway.cors.enabled && !config.gateway.cors.is_empty(), &config.gateway.at, "cors");
-    places.extend(each_route(config, "cors", |route| route.cors.enabled && !route.cors.is_empty()));
-    places
 }
 
 fn interceptors(config: &Config) -> Vec<Place> {

@@ -10,7 +10,9 @@ use crate::admin;
 use crate::config::Config;
 use crate::exchange::{Exchange, Reason};
 use crate::gate::{self, CanonicalPath, Refusal};
-use crate::middleware::chain::{self, Chain};
+use crate::middleware::Answering;
+use crate::middleware::chain::{self, Chain, Listed};
+use crate::middleware::cors::Asked;
 use crate::proxy::Plan;
 use crate::proxy::arrive::{self, Facts};
 use crate::proxy::forward::{self, Forward};
@@ -102,8 +104,7 @@ impl Walk<'_> {
     fn own(&mut self, own: &Own) {
         self.answer.endpoint = Some(endpoint(own));
         self.ends(Reason::Ok, 200);
-        let guards = &self.config.gateway.monitoring.middlewares;
-        let (chain, names) = match own {
+        let chain = match own {
             Own::Health => return,
             Own::Ready => {
                 self.answer.detail = Some("503 while the gateway starts or stops".to_owned());
@@ -114,32 +115,28 @@ impl Walk<'_> {
                 let status = if admin::bearer(given, token) { 200 } else { 401 };
                 return self.ends(Reason::Ok, status);
             }
-            Own::Metrics(chain) => (chain, &guards.metrics),
-            Own::RouteHealth(chain) => (chain, &guards.route_health_check),
+            Own::Metrics(chain) => chain,
+            Own::RouteHealth(chain) => chain,
         };
-        self.walk_chain(chain, &self.kinds(names));
-    }
-
-    /// Names and kinds of middlewares that are defined.
-    fn kinds(&self, names: &[String]) -> Vec<(String, String)> {
-        let kind = |name: &String| {
-            let definition = self.config.middlewares.iter().find(|definition| definition.name == *name);
-            (name.clone(), definition.map_or_else(String::new, |definition| definition.kind.clone()))
-        };
-        names.iter().map(kind).collect()
+        self.walk_chain(chain);
     }
 
     fn route(&mut self, route: &Route) {
         self.answer.route = Some(route.name.to_string());
         self.answer.allowed_methods = route.methods.clone();
-        self.answer.middlewares = not_reached(&route.chain_names);
+        self.answer.middlewares = not_reached(route.chain.listed());
         if let Some(maintenance) = &route.maintenance {
             self.answer.maintenance = true;
             return self.ends(Reason::Maintenance, maintenance.status.as_u16());
         }
         let client = self.head.clone();
         arrive::clean(&mut self.head, route, self.snapshot.trust.peer(self.exchange.peer));
-        let passed = self.walk_chain(&route.chain, &route.chain_names);
+        let origin = route.chain.shell.origin(&self.head);
+        if route.chain.shell.answers_preflight(&self.exchange.method, origin.as_deref()) {
+            self.ends(arrive::PREFLIGHT, 204);
+            return self.shell(&route.chain, client.uri.path(), &self.exchange.path.clone(), origin.as_deref());
+        }
+        let passed = self.walk_chain(&route.chain);
         self.answer.path_after_middlewares = Some(self.exchange.path.clone());
         let mut sent = self.exchange.path.clone();
         if passed {
@@ -148,12 +145,12 @@ impl Walk<'_> {
                 None => sent = self.backends(route, &client).unwrap_or(sent),
             }
         }
-        self.shell(&route.chain, client.uri.path(), &sent);
+        self.shell(&route.chain, client.uri.path(), &sent, origin.as_deref());
     }
 
     /// Walks the request hooks; whether the request passed them all.
-    fn walk_chain(&mut self, chain: &Chain, names: &[(String, String)]) -> bool {
-        self.answer.middlewares = not_reached(names);
+    fn walk_chain(&mut self, chain: &Chain) -> bool {
+        self.answer.middlewares = not_reached(chain.listed());
         for (place, said) in chain.rehearse(&mut self.exchange, &mut self.head) {
             let (verdict, status) = said_of(&said);
             if let chain::Said::Ends(reason, verdict) = &said {
@@ -167,8 +164,9 @@ impl Walk<'_> {
     }
 
     /// Parts of the shell count for replies of our own as well.
-    fn shell(&mut self, chain: &Chain, asked: &str, sent: &str) {
-        for (place, said) in chain.rehearse_shell(asked, sent) {
+    fn shell(&mut self, chain: &Chain, asked: &str, sent: &str, origin: Option<&Asked>) {
+        let answering = Answering { asked, sent, origin, proxied: !self.answer.backends.is_empty() };
+        for (place, said) in chain.rehearse_shell(&answering) {
             if let Some(middleware) = self.answer.middlewares.get_mut(place) {
                 (middleware.verdict, middleware.status) = said_of(&said);
             }
@@ -255,14 +253,14 @@ impl Walk<'_> {
     }
 }
 
-fn not_reached(names: &[(String, String)]) -> Vec<Middleware> {
-    let middleware = |(name, kind): &(String, String)| Middleware {
-        name: name.clone(),
-        kind: kind.clone(),
+fn not_reached(listed: &[Listed]) -> Vec<Middleware> {
+    let middleware = |listed: &Listed| Middleware {
+        name: listed.name.clone(),
+        kind: listed.kind.clone(),
         verdict: Said::NotReached,
         status: None,
     };
-    names.iter().map(middleware).collect()
+    listed.iter().map(middleware).collect()
 }
 
 fn said_of(said: &chain::Said) -> (Said, Option<u16>) {

@@ -13,15 +13,16 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use pingora_http::RequestHeader;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{Flow, Middleware, Part, Paths, Scope, Settings, Verdict};
 use crate::config::Problem;
 use crate::exchange::Exchange;
 use crate::reply::Reply;
 
-/// Settings of `access`.
-#[derive(Deserialize)]
+/// Blocks the listed paths for everybody. Without `paths` it blocks nothing.
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Access {
     /// Status of the refusal; zero and below mean the default, 403.
@@ -37,6 +38,7 @@ impl Default for Access {
 impl Settings for Access {
     const KIND: &'static [&'static str] = &["access"];
     const GUARDS: bool = true;
+    const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/access.yml");
 
     fn doubts(&self, scope: &Scope<'_>) -> Vec<Problem> {
         let paths = scope.place.child("paths");
@@ -68,7 +70,7 @@ struct Blocked {
 impl Middleware for Blocked {
     fn request<'a>(&'a self, exchange: &'a mut Exchange, _: &'a mut RequestHeader) -> Flow<'a> {
         if self.paths.guard(&exchange.path) {
-            return Flow::Reply(Verdict { reply: Reply::plain(self.status), refused: true });
+            return Flow::Reply(Verdict::refuse(Reply::plain(self.status), ""));
         }
         Flow::Next
     }

@@ -13,15 +13,16 @@
 use std::sync::Arc;
 
 use pingora_http::RequestHeader;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{Flow, Middleware, Part, Scope, Settings};
 use crate::config::Problem;
 use crate::exchange::Exchange;
 use crate::gate;
 
-/// Settings of `addPrefix`.
-#[derive(Deserialize, Default)]
+/// Adds a fixed prefix to the request path, joined with one slash; the query is kept.
+#[derive(Deserialize, Serialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AddPrefix {
     /// Path to put in front; empty does nothing.
@@ -31,6 +32,7 @@ pub struct AddPrefix {
 impl Settings for AddPrefix {
     const KIND: &'static [&'static str] = &["addPrefix"];
     const GUARDS: bool = false;
+    const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/addPrefix.yml");
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {
         let trimmed = self.prefix.trim_matches('/');

@@ -2,18 +2,31 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::response_headers::Policy;
-use super::{Flow, Middleware, Part, Verdict};
+use super::shell::{Answering, Shell};
+use super::{BodyWatch, Flow, Middleware, Part, Verdict};
 use crate::exchange::{Exchange, Reason};
 
 /// A compiled chain.
 #[derive(Default)]
 pub struct Chain {
     steps: Vec<Step>,
-    policies: Vec<Placed>,
-    policies_ask_paths: bool,
+    /// What counts for every reply.
+    pub shell: Shell,
+    listed: Vec<Listed>,
+    identity: Vec<HeaderName>,
+    watches_body: bool,
+}
+
+/// A part of the chain as the configuration lists it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Name of the definition.
+    pub name: String,
+    /// Its `type`, as written.
+    pub kind: String,
 }
 
 struct Step {
@@ -21,12 +34,6 @@ struct Step {
     /// Which part of the chain it is, as the configuration lists them.
     place: usize,
     middleware: Arc<dyn Middleware>,
-}
-
-/// A policy of the shell, and which part of the chain it is.
-struct Placed {
-    place: usize,
-    policy: Policy,
 }
 
 /// What a part of the chain would do with a request.
@@ -43,19 +50,36 @@ pub enum Said {
     OtherPaths,
 }
 
+/// Watchers of one request body, each with the kind that it belongs to.
+pub type Watches = Vec<(&'static str, Box<dyn BodyWatch>)>;
+
 impl Chain {
-    /// Puts parts together, in their order; each with the name of its kind.
-    pub fn new(parts: impl IntoIterator<Item = (&'static str, Part)>) -> Chain {
+    /// Puts parts together, in their order; each with the current name of its kind.
+    pub fn new(parts: impl IntoIterator<Item = (Listed, &'static str, Part)>) -> Chain {
         let mut chain = Chain::default();
-        for (place, (kind, part)) in parts.into_iter().enumerate() {
+        for (place, (listed, kind, part)) in parts.into_iter().enumerate() {
+            chain.listed.push(listed);
             match part {
-                Part::Step(middleware) => chain.steps.push(Step { kind, place, middleware }),
-                Part::Headers(policy) => chain.policies.push(Placed { place, policy }),
+                Part::Step(middleware) => {
+                    chain.watches_body |= middleware.watches_body();
+                    chain.identity.extend_from_slice(middleware.identity());
+                    chain.steps.push(Step { kind, place, middleware });
+                }
+                Part::Headers(policy) => chain.shell.add_policy(place, policy),
+                Part::LogFields(fields) => chain.shell.set_fields(place, fields),
             }
         }
-        chain.policies.sort_by_key(|placed| placed.policy.order());
-        chain.policies_ask_paths = chain.policies.iter().any(|placed| placed.policy.has_paths());
         chain
+    }
+
+    /// Its parts as the configuration lists them.
+    pub fn listed(&self) -> &[Listed] {
+        &self.listed
+    }
+
+    /// Headers that its steps set about who the client is.
+    pub fn identity(&self) -> &[HeaderName] {
+        &self.identity
     }
 
     /// Walks the request hooks. Returns how many ran, and the verdict of the one that ended the walk.
@@ -74,25 +98,25 @@ impl Chain {
                 }
             };
             if let Some(verdict) = verdict {
-                return (place + 1, Some((step.reason(&verdict), verdict)));
+                return (place + 1, Some((reason(step.kind, &verdict), verdict)));
             }
         }
         (self.steps.len(), None)
+    }
+
+    /// Who watches the body of this request. Allocates for those only.
+    pub fn watches(&self, exchange: &Exchange, head: &RequestHeader) -> Watches {
+        if !self.watches_body {
+            return Watches::new();
+        }
+        let watch = |step: &Step| Some((step.kind, step.middleware.watch(exchange, head)?));
+        self.steps.iter().filter_map(watch).collect()
     }
 
     /// Walks the response hooks of the first `ran` steps backwards.
     pub fn response(&self, ran: usize, exchange: &Exchange, head: &mut ResponseHeader) {
         for step in self.steps[..ran.min(self.steps.len())].iter().rev() {
             step.middleware.response(exchange, head);
-        }
-    }
-
-    /// Applies the shell to a response head. `asked` is the raw path that the client sent, `sent` the one for the backend.
-    pub fn shell(&self, asked: &str, sent: &str, head: &mut ResponseHeader) {
-        for Placed { policy, .. } in &self.policies {
-            if !self.policies_ask_paths || policy.takes(asked) || policy.takes(sent) {
-                policy.apply(head);
-            }
         }
     }
 
@@ -105,7 +129,7 @@ impl Chain {
                 Flow::Next => said.push((step.place, Said::Passes)),
                 Flow::Wait(_) => said.push((step.place, Said::MustAsk)),
                 Flow::Reply(verdict) => {
-                    said.push((step.place, Said::Ends(step.reason(&verdict), verdict)));
+                    said.push((step.place, Said::Ends(reason(step.kind, &verdict), verdict)));
                     break;
                 }
             }
@@ -113,23 +137,24 @@ impl Chain {
         said
     }
 
-    /// Which parts of the shell count for a request, as [`shell`](Self::shell) decides it.
-    pub fn rehearse_shell(&self, asked: &str, sent: &str) -> Vec<(usize, Said)> {
-        let said = |policy: &Policy| match policy.takes(asked) || policy.takes(sent) {
-            true => Said::Applies,
-            false => Said::OtherPaths,
-        };
-        self.policies.iter().map(|Placed { place, policy }| (*place, said(policy))).collect()
-    }
-
-    /// Whether the route has any policy of the shell.
-    pub fn has_shell(&self) -> bool {
-        !self.policies.is_empty()
+    /// Which parts of the shell count for a request.
+    pub fn rehearse_shell(&self, answering: &Answering<'_>) -> Vec<(usize, Said)> {
+        let said = |(place, applies)| (place, if applies { Said::Applies } else { Said::OtherPaths });
+        self.shell.rehearse(answering).into_iter().map(said).collect()
     }
 }
 
-impl Step {
-    fn reason(&self, verdict: &Verdict) -> Reason {
-        if verdict.refused { Reason::Denied(self.kind) } else { Reason::Answered(self.kind) }
+/// Lets a chunk of the body pass all watchers, first to last.
+///
+/// # Errors
+/// The verdict of the one that ends the request, with its reason.
+pub fn watch(watches: &mut Watches, mut chunk: bytes::Bytes, end: bool) -> Result<bytes::Bytes, (Reason, Verdict)> {
+    for (kind, watch) in watches {
+        chunk = watch.chunk(chunk, end).map_err(|verdict| (reason(kind, &verdict), verdict))?;
     }
+    Ok(chunk)
+}
+
+fn reason(kind: &'static str, verdict: &Verdict) -> Reason {
+    if verdict.refused { Reason::Denied(kind) } else { Reason::Answered(kind) }
 }

@@ -5,25 +5,37 @@
 //! A middleware returns a reply, it never writes to the socket. A new kind is one file and one line in [`KINDS`].
 
 pub mod access;
+pub mod access_log;
 pub mod add_prefix;
 pub mod chain;
+pub mod cors;
 mod goregex;
 pub mod paths;
+pub mod reference;
 pub mod response_headers;
+mod shell;
+mod spelled;
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
+use http::HeaderName;
 use pingora_http::{RequestHeader, ResponseHeader};
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use chain::Chain;
 pub use paths::{PathRules, Paths};
+pub use shell::Answering;
 
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
 use crate::reply::Reply;
+use crate::telemetry::metrics::Metrics;
 
 /// What a request hook decided.
 pub enum Flow<'a> {
@@ -41,6 +53,20 @@ pub struct Verdict {
     pub reply: Reply,
     /// Whether the middleware refused the request or answered it.
     pub refused: bool,
+    /// Why, for the access line; empty where the kind says it all. Never a secret, never what the client sent as it is.
+    pub why: Cow<'static, str>,
+}
+
+impl Verdict {
+    /// Refuses the request: `denied:<kind>`.
+    pub fn refuse(reply: Reply, why: impl Into<Cow<'static, str>>) -> Verdict {
+        Verdict { reply, refused: true, why: why.into() }
+    }
+
+    /// Answers the request: `answered:<kind>`.
+    pub fn answer(reply: Reply) -> Verdict {
+        Verdict { reply, refused: false, why: Cow::Borrowed("") }
+    }
 }
 
 /// A step of the chain. Only the hooks it needs are written; an unused hook costs nothing.
@@ -50,8 +76,32 @@ pub trait Middleware: Send + Sync {
         Flow::Next
     }
 
+    /// Whether [`watch`](Self::watch) may give anything; asked once, when the chain is compiled.
+    fn watches_body(&self) -> bool {
+        false
+    }
+
+    /// Who watches the body of this request; asked before the first byte of each attempt.
+    fn watch(&self, _exchange: &Exchange, _head: &RequestHeader) -> Option<Box<dyn BodyWatch>> {
+        None
+    }
+
     /// Sees the head of the response on its way back, ours included.
     fn response(&self, _exchange: &Exchange, _head: &mut ResponseHeader) {}
+
+    /// Headers it sets about who the client is: the client's own are removed before any middleware looks.
+    fn identity(&self) -> &[HeaderName] {
+        &[]
+    }
+}
+
+/// Watches one request body on its way to the backend.
+pub trait BodyWatch: Send + Sync {
+    /// What goes on now: the chunk, nothing (held back), or more than it.
+    ///
+    /// # Errors
+    /// The verdict that ends the request; the backend does not get the rest.
+    fn chunk(&mut self, chunk: Bytes, end: bool) -> Result<Bytes, Verdict>;
 }
 
 /// What a kind turns its settings into.
@@ -60,14 +110,19 @@ pub enum Part {
     Step(Arc<dyn Middleware>),
     /// Response header policy of the shell.
     Headers(response_headers::Policy),
+    /// Fields of the access line.
+    LogFields(access_log::Fields),
 }
 
-/// Settings of one kind: deserialized from `rule`, then built in one fallible step.
-pub trait Settings: DeserializeOwned {
+/// Settings of one kind: deserialized from `rule`, then built in one fallible step. Their doc comments are the kind's
+/// reference page.
+pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
     /// Spellings of `type`, the current one first.
     const KIND: &'static [&'static str];
     /// Whether a mistake in it would weaken protection; such rules are read more strictly.
     const GUARDS: bool;
+    /// A whole configuration with the kind in use, loaded by a test.
+    const EXAMPLE: &'static str;
 
     /// Settings that work and probably are not what was meant, as warnings.
     fn doubts(&self, _scope: &Scope<'_>) -> Vec<Problem> {
@@ -81,11 +136,19 @@ pub trait Settings: DeserializeOwned {
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>>;
 }
 
+/// What the middlewares of all routes share; outlives a snapshot.
+pub struct Tools {
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
 pub struct Scope<'a> {
     /// Place of the definition in its file; for problems.
     pub place: &'a Place,
-    /// Name of the route.
+    /// Name of the definition.
+    pub name: &'a str,
+    /// Name of the route; empty when a definition is only checked.
     pub route: &'a str,
     /// `path` of the route.
     pub route_path: &'a str,
@@ -95,6 +158,8 @@ pub struct Scope<'a> {
     pub paths: Arc<PathRules>,
     /// Expands `${NAME}` and functions in a value. Spec core §1.5.
     pub expand: &'a dyn Fn(&str) -> String,
+    /// What all middlewares share.
+    pub tools: &'a Tools,
 }
 
 /// A part with its warnings, or everything that is wrong with its settings.
@@ -104,6 +169,10 @@ pub type Built = Result<(Part, Vec<Problem>), Vec<Problem>>;
 pub struct Kind {
     /// Spellings of `type`.
     pub names: &'static [&'static str],
+    /// A whole configuration with the kind in use.
+    pub example: &'static str,
+    /// Its settings, as a JSON schema made from the code.
+    pub schema: fn() -> Schema,
     build: fn(&Definition, &Scope<'_>) -> Built,
 }
 
@@ -111,6 +180,8 @@ impl Kind {
     const fn of<S: Settings>() -> Kind {
         Kind {
             names: S::KIND,
+            example: S::EXAMPLE,
+            schema: || schema_for!(S),
             build: |definition, scope| {
                 let (settings, mut warnings) = definition.rule.decode::<S>(S::GUARDS)?;
                 warnings.extend(settings.doubts(scope));
@@ -159,13 +230,13 @@ impl Kind {
 /// Every kind, a line each.
 pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
+    Kind::of::<access_log::AccessLog>(),
     Kind::of::<add_prefix::AddPrefix>(),
     Kind::of::<response_headers::ResponseHeaders>(),
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
 pub const LATER: &[&str] = &[
-    "accessLog",
     "accessPolicy",
     "basic",
     "basicAuth",

@@ -2,7 +2,7 @@
 //!
 //! Part of the shell: it applies to every response of the route, the gateway's own included (maintenance excepted). Policies
 //! are ordered by the length of their first `paths` entry; later ones override earlier ones. `paths` are tested on the path
-//! as the client asked for it and as the backend got it. Spec middlewares §5.20; CORS comes with a later release.
+//! as the client asked for it and as the backend got it. Spec middlewares §5.20.
 //!
 //! ```yaml
 //! - name: security-headers
@@ -15,17 +15,20 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use pingora_http::ResponseHeader;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::cors::{Cors, CorsSettings};
+use super::shell::Answering;
+use super::spelled::Spelled;
 use super::{Part, Paths, Scope, Settings};
 use crate::config::{Place, Problem};
 
-/// Settings of `responseHeaders`.
-#[derive(Deserialize, Default)]
+/// Sets, removes and adds response headers, cookies and `Cache-Control`, and shares responses across origins. It counts for
+/// every response of the route, the gateway's own included, wherever it stands in the list.
+#[derive(Deserialize, Serialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResponseHeaders {
     /// Header values by name. An empty value removes the header; others are set on status 200 only (`Cache-Control`: always),
@@ -39,41 +42,36 @@ pub struct ResponseHeaders {
     cache_control: String,
     /// Statuses on which `cacheControl` counts; empty: all.
     cache_statuses: Vec<u16>,
-    /// Not supported yet.
-    cors: Option<Cors>,
+    /// Cross-origin sharing for browsers.
+    cors: Option<CorsSettings>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-#[allow(dead_code, reason = "the keys are known so that a typo among them is found; CORS itself comes later")]
-struct Cors {
-    enabled: bool,
-    origins: Option<IgnoredAny>,
-    allowed_headers: Option<IgnoredAny>,
-    headers: Option<IgnoredAny>,
-    expose_headers: Option<IgnoredAny>,
-    max_age: Option<IgnoredAny>,
-    allow_methods: Option<IgnoredAny>,
-    allow_credentials: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct CookieSettings {
+    /// Name of the cookie.
     name: String,
+    /// Its value; empty removes the cookie.
     value: String,
+    /// Where and how long it counts.
     #[serde(alias = "attrs")]
     attributes: CookieAttributes,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct CookieAttributes {
+    /// Path that it is sent to. Empty: `/`.
     path: String,
+    /// Domain that it is sent to. Empty: the host that set it.
     domain: String,
+    /// Life in seconds; 0 until the browser closes, -1 removes the cookie.
     max_age: i64,
+    /// Over TLS only.
     secure: bool,
+    /// Hidden from scripts.
     http_only: bool,
+    /// `strict`, `lax` (default) or `none`, which needs `secure`.
     same_site: String,
 }
 
@@ -82,29 +80,12 @@ struct CookieAttributes {
 pub struct Policy {
     paths: Paths,
     order: usize,
-    headers: Vec<(Named, Option<HeaderValue>)>,
+    headers: Vec<(Spelled, Option<HeaderValue>)>,
     statuses: Vec<u16>,
     cookies: Vec<Cookie>,
     cache_control: Option<HeaderValue>,
     cache_statuses: Vec<u16>,
-}
-
-/// A header name, and how HTTP/1.1 clients see it: each word with a capital, as Goma writes it.
-#[derive(Debug)]
-struct Named {
-    name: HeaderName,
-    spelled: Bytes,
-}
-
-impl From<HeaderName> for Named {
-    fn from(name: HeaderName) -> Named {
-        let mut spelled = name.as_str().as_bytes().to_vec();
-        spelled
-            .split_mut(|byte| *byte == b'-')
-            .filter_map(<[u8]>::first_mut)
-            .for_each(|first| first.make_ascii_uppercase());
-        Named { name, spelled: spelled.into() }
-    }
+    cors: Option<Cors>,
 }
 
 #[derive(Debug)]
@@ -117,19 +98,22 @@ struct Cookie {
 impl Settings for ResponseHeaders {
     const KIND: &'static [&'static str] = &["responseHeaders"];
     const GUARDS: bool = false;
+    const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/responseHeaders.yml");
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {
         let place = scope.place.child("rule");
         let mut problems = Vec::new();
-        if self.cors.as_ref().is_some_and(|cors| cors.enabled) {
-            problems.push(place.child("cors").error("CORS is not supported yet", "remove `cors` for now"));
-        }
+        let cors = self.cors.as_ref().map_or(Ok(None), |cors| cors.build(&place.child("cors")));
+        let cors = cors.unwrap_or_else(|found| {
+            problems.extend(found);
+            None
+        });
         if self.cors.is_none()
             && self.set_headers.is_empty()
             && self.set_cookies.is_empty()
             && self.cache_control.is_empty()
         {
-            problems.push(place.error("nothing to do", "give `setHeaders`, `setCookies` or `cacheControl`"));
+            problems.push(place.error("nothing to do", "give `setHeaders`, `setCookies`, `cacheControl` or `cors`"));
         }
         let headers = self.headers(scope, &place, &mut problems);
         let cookies = cookies(&self.set_cookies, scope, &place, &mut problems);
@@ -158,6 +142,7 @@ impl Settings for ResponseHeaders {
             cookies,
             cache_control,
             cache_statuses: self.cache_statuses,
+            cors,
         }))
     }
 }
@@ -168,7 +153,7 @@ impl ResponseHeaders {
         scope: &Scope<'_>,
         place: &Place,
         problems: &mut Vec<Problem>,
-    ) -> Vec<(Named, Option<HeaderValue>)> {
+    ) -> Vec<(Spelled, Option<HeaderValue>)> {
         let mut headers = Vec::new();
         for (name, value) in &self.set_headers {
             let place = place.child("setHeaders").child(name);
@@ -297,8 +282,16 @@ impl Policy {
             || crate::gate::path(raw).is_ok_and(|path| path.forms().any(|form| self.paths.matches(form)))
     }
 
+    /// Its rules of cross-origin sharing.
+    pub fn cors(&self) -> Option<&Cors> {
+        self.cors.as_ref()
+    }
+
     /// Changes the head of a response.
-    pub fn apply(&self, head: &mut ResponseHeader) {
+    pub fn apply(&self, answering: &Answering<'_>, head: &mut ResponseHeader) {
+        if let Some(cors) = &self.cors {
+            cors.apply(answering.origin, answering.proxied, head);
+        }
         let status = head.status.as_u16();
         let counts = if self.statuses.is_empty() { status == 200 } else { self.statuses.contains(&status) };
         for (name, value) in &self.headers {
@@ -307,7 +300,7 @@ impl Policy {
                     head.remove_header(&name.name);
                 }
                 Some(value) if counts || name.name == header::CACHE_CONTROL => {
-                    let _ = head.insert_header(name.spelled.clone(), value.clone());
+                    name.set(head, value.clone());
                 }
                 Some(_) => {}
             }
@@ -330,16 +323,6 @@ const FRAMING: [HeaderName; 5] =
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn headers_are_spelled_as_goma_spells_them() {
-        for (written, spelled) in
-            [("x-frame-options", "X-Frame-Options"), ("X-XSS-Protection", "X-Xss-Protection"), ("dnt", "Dnt")]
-        {
-            let name = HeaderName::try_from(written).expect("a header name");
-            assert_eq!(Named::from(name).spelled, spelled, "{written}");
-        }
-    }
 
     fn cookie(value: &str, attributes: CookieAttributes) -> Result<String, CookieError> {
         let settings = CookieSettings { name: "c".into(), value: value.into(), attributes };

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{StatusCode, Version, header};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, Version, header};
+use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -14,7 +16,9 @@ use super::forward;
 use super::respond::Form;
 use crate::entry::ConnInfo;
 use crate::exchange::{Exchange, Reason, RequestId};
+use crate::fields;
 use crate::gate::{self, Refusal};
+use crate::middleware::chain::{self, Watches};
 use crate::reply::Reply;
 use crate::route::Find;
 use crate::snapshot::{Route, Snapshot, Target};
@@ -69,6 +73,7 @@ pub(crate) fn exchange(head: &RequestHeader, snapshot: &Snapshot, peer: IpAddr, 
         upstream_time: None,
         attempts: 0,
         reason: Reason::Ok,
+        why: Cow::Borrowed(""),
     }
 }
 
@@ -144,13 +149,45 @@ pub async fn admit(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Optio
     let trusted = ctx.snapshot.trust.peer(exchange.peer);
     let head = session.req_header_mut();
     clean(head, route, trusted);
+    ctx.origin = route.chain.shell.origin(head);
+    if route.chain.shell.answers_preflight(&exchange.method, ctx.origin.as_deref()) {
+        return Some((Reply::empty(StatusCode::NO_CONTENT), PREFLIGHT, Form::Routed));
+    }
     let (ran, verdict) = route.chain.request(exchange, head).await;
     ctx.ran = ran;
     if let Some((reason, verdict)) = verdict {
+        exchange.why = verdict.why;
         return Some((verdict.reply, reason, Form::Routed));
     }
     method_refusal(route, exchange).map(|reply| (reply, Reason::MethodNotAllowed, Form::Routed))
 }
+
+/// Lets the middlewares of the route watch the request body. Tunnels have no body.
+///
+/// # Errors
+/// When one of them ends the request; its verdict waits in the context.
+pub fn watch(session: &Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    if ctx.watches.is_none() {
+        let (Plan::Route(route), Some(exchange)) = (&ctx.plan, &ctx.exchange) else { return Ok(()) };
+        let no_body = end && body.as_ref().is_none_or(Bytes::is_empty) || session.is_upgrade_req();
+        let watches = if no_body { Watches::new() } else { route.chain.watches(exchange, session.req_header()) };
+        ctx.watches = Some(watches);
+    }
+    let Some(watches) = ctx.watches.as_mut().filter(|watches| !watches.is_empty()) else { return Ok(()) };
+    match chain::watch(watches, body.take().unwrap_or_default(), end) {
+        // An empty chunk means that nothing goes on yet; to Pingora, none would mean the end.
+        Ok(chunk) => *body = Some(chunk),
+        Err((reason, verdict)) => {
+            ctx.ends(reason);
+            ctx.refusal = Some(verdict);
+            return Error::e_explain(ErrorType::Custom("Refused"), "a middleware refused the request body");
+        }
+    }
+    Ok(())
+}
+
+/// How a preflight ends that the gateway answers by itself.
+pub(crate) const PREFLIGHT: Reason = Reason::Answered("cors");
 
 /// Takes off the request what the client may not say, before any middleware looks.
 pub(crate) fn clean(head: &mut RequestHeader, route: &Route, trusted_peer: bool) {
@@ -162,7 +199,12 @@ pub(crate) fn clean(head: &mut RequestHeader, route: &Route, trusted_peer: bool)
 pub(crate) fn method_refusal(route: &Route, exchange: &Exchange) -> Option<Reply> {
     let passes = route.methods.is_empty() || route.methods.iter().any(|allowed| allowed == exchange.method.as_str());
     let message = || format!("405 {} method not allowed", exchange.method);
-    (!passes).then(|| Reply::message(StatusCode::METHOD_NOT_ALLOWED, message()))
+    let reply = || Reply::message(StatusCode::METHOD_NOT_ALLOWED, message());
+    let allow = || HeaderValue::try_from(route.methods.join(", ")).ok();
+    (!passes).then(|| match allow() {
+        Some(allow) => reply().header(header::ALLOW, allow),
+        None => reply(),
+    })
 }
 
 /// What canary rules may look at.
@@ -179,26 +221,14 @@ impl crate::upstream::Facts for Facts<'_> {
     }
 
     fn cookie(&self, name: &str) -> Option<&str> {
-        let lines = self.head.headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+        fields::cookie(&self.head.headers, name)
     }
 
     fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        let pairs = self.exchange.query.as_deref()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.into_iter().find(|(key, _)| decoded(key) == name).map(|(_, value)| decoded(value))
+        fields::parameter(self.exchange.query.as_deref()?, name)
     }
 
     fn ip(&self) -> IpAddr {
         self.exchange.client
     }
-}
-
-/// A part of a query as forms write it: `+` is a space, `%XX` a byte.
-fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
-        return Cow::Borrowed(text);
-    }
-    let spaced = text.replace('+', " ");
-    Cow::Owned(percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use super::decode::Gunzip;
 use crate::entry::ConnInfo;
 use crate::exchange::{Exchange, Reason};
+use crate::middleware::Verdict;
+use crate::middleware::chain::Watches;
+use crate::middleware::cors::Asked;
 use crate::reply::Reply;
 use crate::snapshot::{Own, Route, Snapshot};
 use crate::upstream::deadline::HeaderDeadline;
@@ -47,6 +50,12 @@ pub struct Ctx {
     pub replays: usize,
     /// Whether the client was told to go on with its body by us, not by a backend.
     pub continued: bool,
+    /// Where the client comes from, when the route shares across origins.
+    pub origin: Option<Box<Asked>>,
+    /// Who watches the body of this attempt; `None` until its first byte.
+    pub watches: Option<Watches>,
+    /// The verdict of a watcher that ended the request.
+    pub refusal: Option<Verdict>,
     /// What the last failed attempt would have come to.
     pub failure: Option<super::fail::Failure>,
 }
@@ -84,6 +93,9 @@ impl Ctx {
             deadline: None,
             replays: 0,
             continued: false,
+            origin: None,
+            watches: None,
+            refusal: None,
             failure: None,
         }
     }

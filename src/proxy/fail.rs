@@ -3,11 +3,14 @@
 use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
-use pingora_proxy::Session;
+use pingora_proxy::{FailToProxy, Session};
 
 use super::ctx::Ctx;
+use super::is_interim;
+use super::respond::{self, Form};
 use crate::entry::Overdue;
 use crate::exchange::Reason;
+use crate::middleware::Verdict;
 use crate::upstream::deadline::HeaderDeadline;
 use crate::upstream::retry::{self, Decision, Failure as Failed};
 use crate::upstream::{Outcome, Unresolved};
@@ -153,6 +156,20 @@ const TIMEOUT: &str = "504 Gateway Timeout ";
 
 fn failure(status: u16, message: &'static str, reason: Reason) -> Failure {
     Failure { status: StatusCode::from_u16(status).expect("every status above is three digits"), message, reason }
+}
+
+/// Answers a request whose body a middleware refused under way.
+pub async fn refuse(session: &mut Session, ctx: &mut Ctx, verdict: Verdict) -> FailToProxy {
+    let status = verdict.reply.status.as_u16();
+    if let Some(exchange) = &mut ctx.exchange {
+        exchange.why = verdict.why;
+    }
+    if session.response_written().is_none_or(is_interim) {
+        session.set_keepalive(None);
+        // The client may be gone by now; then there is nobody to tell.
+        let _ = respond::reply(session, ctx, &verdict.reply, Form::Routed).await;
+    }
+    FailToProxy { error_code: status, can_reuse_downstream: false }
 }
 
 /// The error line of a failed request. A client that went away is no error of ours.

@@ -167,6 +167,7 @@ impl ProxyHttp for Gateway {
         let waits = forward::waits_for_continue(&forward, head);
         ctx.sent_path = path;
         ctx.asked_gzip = asked_gzip;
+        ctx.watches = None;
         // Pingora passes no interim response of an HTTP/2 backend on, so a client that waits for it would wait for ever.
         if waits && !ctx.continued {
             ctx.continued = true;
@@ -183,11 +184,12 @@ impl ProxyHttp for Gateway {
     /// the next request on that backend connection would pay for it.
     async fn request_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        arrive::watch(session, body, end, ctx)?;
         if end && let Some(deadline) = &mut ctx.deadline {
             deadline.start();
         }
@@ -274,6 +276,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        if let Some(verdict) = ctx.refusal.take() {
+            return fail::refuse(session, ctx, verdict).await;
+        }
         let failure = fail::judge(error, ctx);
         ctx.ends(failure.reason);
         if session.response_written().is_some_and(|head| !is_interim(head)) {

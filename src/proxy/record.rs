@@ -60,6 +60,8 @@ fn routed(gateway: &Gateway, session: &Session, ctx: &Ctx) {
         line.url = ctx.sent_path.as_deref().unwrap_or(&exchange.path);
         line.bytes = ctx.sent_bytes;
         line.backend = ctx.pick.as_ref().map_or("", |pick| pick.backend.name());
+        let extras = route.chain.shell.log_fields(session.req_header(), exchange.query.as_deref());
+        line.extras = &extras;
         let nothing = HeaderMap::new();
         if gateway.debug() {
             line.detail = Some(detail(session, exchange, &nothing));
@@ -101,6 +103,7 @@ fn line<'a>(session: &'a Session, exchange: &'a Exchange, status: u16, duration:
         extras: &[],
         detail: None,
         reason: exchange.reason,
+        why: &exchange.why,
         bytes: 0,
         attempts: exchange.attempts,
         backend: "",

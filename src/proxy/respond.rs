@@ -10,6 +10,7 @@ use pingora_proxy::Session;
 use super::ctx::{Ctx, Plan};
 use super::decode::Gunzip;
 use crate::exchange::RequestId;
+use crate::middleware::Answering;
 use crate::reply::{self, Reply};
 
 /// Refuses a response that parsers would disagree on, or that nobody asked for.
@@ -113,9 +114,14 @@ fn finish(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) -> Resu
     let (Plan::Route(route), Some(exchange)) = (&ctx.plan, &ctx.exchange) else { return Ok(()) };
     head.insert_header("X-Goma-Request-ID", id(&exchange.id))?;
     route.chain.response(ctx.ran, exchange, head);
-    if route.chain.has_shell() {
-        let asked = request.uri.path();
-        route.chain.shell(asked, ctx.sent_path.as_deref().unwrap_or(&exchange.path), head);
+    if route.chain.shell.changes_heads() {
+        let answering = Answering {
+            asked: request.uri.path(),
+            sent: ctx.sent_path.as_deref().unwrap_or(&exchange.path),
+            origin: ctx.origin.as_deref(),
+            proxied: exchange.attempts > 0,
+        };
+        route.chain.shell.apply(&answering, head);
     }
     // Last, as in Goma: no policy brings these back. Spec middlewares §3.
     head.remove_header(&header::SERVER);

@@ -67,7 +67,7 @@ impl Process {
 
     /// Counters of the process.
     pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.workshop.metrics
+        &self.workshop.tools.metrics
     }
 
     /// The configuration in force.
@@ -104,14 +104,14 @@ impl Process {
         });
         match outcome {
             Ok((change, watched)) => {
-                self.workshop.metrics.reloaded(change);
+                self.workshop.tools.metrics.reloaded(change);
                 if change == Reload::Applied {
                     self.follow(watched);
                 }
                 Ok(self.config().routes.len())
             }
             Err(report) => {
-                self.workshop.metrics.reloaded(Reload::Failed);
+                self.workshop.tools.metrics.reloaded(Reload::Failed);
                 let lines: Vec<String> = report.errors.iter().map(Problem::to_string).collect();
                 log::error!("The configuration was not applied, the old one stays");
                 lines.iter().for_each(|line| log::error!("{line}"));
@@ -145,7 +145,7 @@ impl Process {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         self.count_configuration();
         self.workshop.upstreams.sweep();
-        self.workshop.metrics.sweep(self.live.load().names());
+        self.workshop.tools.metrics.sweep(self.live.load().names());
         log::info!(routes = self.live.load().routes.len(); "The configuration was applied");
         Ok((Reload::Applied, watched))
     }
@@ -165,7 +165,7 @@ impl Process {
 
     fn count_configuration(&self) {
         let config = self.config();
-        self.workshop.metrics.loaded(config.routes.len(), config.middlewares.len());
+        self.workshop.tools.metrics.loaded(config.routes.len(), config.middlewares.len());
     }
 
     /// Watches what the configuration asks to watch; a watch that is already right stays.

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Config, Env, Middleware as Definition, Place, Problem, Report, Route, expand};
-use crate::middleware::{Chain, Kind, Part, PathRules, Scope};
+use crate::config::{Config, Env, Gateway, Middleware as Definition, Place, Problem, Report, Route, expand};
+use crate::middleware::chain::Listed;
+use crate::middleware::cors::Cors;
+use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools};
 
 /// All definitions of a configuration, ready to be built.
 pub struct Chains<'a> {
     /// By name; `None` for those whose definition is wrong, which is reported where they are defined.
     definitions: HashMap<&'a str, Option<Ready<'a>>>,
     env: &'a Env,
+    tools: &'a Tools,
 }
 
 struct Ready<'a> {
@@ -22,19 +25,30 @@ struct Ready<'a> {
 impl<'a> Chains<'a> {
     /// Finds the kind of every definition, compiles its `paths`, and builds it once, so that a mistake in one that no route
     /// uses is found as well.
-    pub fn new(config: &'a Config, env: &'a Env, report: &mut Report) -> Chains<'a> {
-        let mut chains = Chains { definitions: HashMap::new(), env };
+    pub fn new(config: &'a Config, env: &'a Env, tools: &'a Tools, report: &mut Report) -> Chains<'a> {
+        let mut chains = Chains { definitions: HashMap::new(), env, tools };
+        chains.gateway_cors(&config.gateway, report);
         for definition in &config.middlewares {
-            let ready = Ready::new(definition, env, report);
+            let ready = Ready::new(definition, env, tools, report);
             chains.definitions.insert(&definition.name, ready);
         }
         chains
     }
 
     /// The chain of a route; `None` when one of its middlewares cannot be had, which is reported.
-    pub fn route(&self, route: &Route, report: &mut Report) -> Option<Chain> {
+    pub fn route(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Option<Chain> {
         let place = Anywhere { name: &route.name, path: &route.path, target: route.target.as_deref() };
-        self.chain(&route.middlewares, &route.at.child("middlewares"), &place, report)
+        let cors = cors(route, gateway, report);
+        let mut chain = self.chain(&route.middlewares, &route.at.child("middlewares"), &place, report)?;
+        chain.shell.set_cors(cors.ok()?);
+        Some(chain)
+    }
+
+    /// The gateway's section is judged once, not for every route that takes it.
+    fn gateway_cors(&self, gateway: &Gateway, report: &mut Report) {
+        let at = gateway.at.child("cors");
+        report.extend(Cors::doubts(&gateway.cors, &at));
+        report.extend(Cors::older(&gateway.cors, &[], &at).err().unwrap_or_default());
     }
 
     /// The chain before one of the gateway's own endpoints.
@@ -43,20 +57,13 @@ impl<'a> Chains<'a> {
         Arc::new(self.chain(names, place, &anywhere, report).unwrap_or_default())
     }
 
-    /// Names and kinds, as far as they are defined.
-    pub fn names(&self, names: &[String]) -> Vec<(String, String)> {
-        let ready = |name: &String| self.definitions.get(name.as_str()).and_then(Option::as_ref);
-        let kind = |name| ready(name).map_or("?", |ready| &ready.definition.kind);
-        names.iter().map(|name| (name.clone(), kind(name).to_owned())).collect()
-    }
-
     fn chain(&self, names: &[String], place: &Place, at: &Anywhere<'_>, report: &mut Report) -> Option<Chain> {
         let mut parts = Vec::new();
         let mut whole = true;
         for name in names {
             match self.definitions.get(name.as_str()) {
-                Some(Some(ready)) => match ready.build(at, self.env) {
-                    Ok((part, _)) => parts.push((ready.kind.names[0], part)),
+                Some(Some(ready)) => match ready.build(at, self.env, self.tools) {
+                    Ok((part, _)) => parts.push((ready.listed(), ready.kind.names[0], part)),
                     Err(_) => whole = false,
                 },
                 Some(None) => whole = false,
@@ -81,6 +88,19 @@ impl<'a> Chains<'a> {
     }
 }
 
+/// The older `cors` section of a route; an empty one takes the gateway's.
+fn cors(route: &Route, gateway: &Gateway, report: &mut Report) -> Result<Option<Cors>, ()> {
+    if !route.cors.enabled {
+        return Ok(None);
+    }
+    if route.cors.is_empty() {
+        return Cors::older(&gateway.cors, &route.methods, &Place::default()).map_err(drop);
+    }
+    let at = route.at.child("cors");
+    report.extend(Cors::doubts(&route.cors, &at));
+    Cors::older(&route.cors, &route.methods, &at).map_err(|problems| report.extend(problems))
+}
+
 /// The route that a part is built for.
 struct Anywhere<'a> {
     name: &'a str,
@@ -89,11 +109,11 @@ struct Anywhere<'a> {
 }
 
 impl<'a> Ready<'a> {
-    fn new(definition: &'a Definition, env: &Env, report: &mut Report) -> Option<Ready<'a>> {
+    fn new(definition: &'a Definition, env: &Env, tools: &Tools, report: &mut Report) -> Option<Ready<'a>> {
         let kind = Kind::named(&definition.kind, &definition.at).map_err(|problem| report.add(problem));
         let paths = PathRules::compile(&definition.paths, &definition.at).map_err(|problems| report.extend(problems));
         let ready = Ready { definition, kind: kind.ok()?, paths: Arc::new(paths.ok()?) };
-        match ready.build(&Anywhere { name: "", path: "/", target: None }, env) {
+        match ready.build(&Anywhere { name: "", path: "/", target: None }, env, tools) {
             Ok((_, warnings)) => {
                 report.extend(warnings);
                 Some(ready)
@@ -105,14 +125,20 @@ impl<'a> Ready<'a> {
         }
     }
 
-    fn build(&self, at: &Anywhere<'_>, env: &Env) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
+    fn listed(&self) -> Listed {
+        Listed { name: self.definition.name.clone(), kind: self.definition.kind.clone() }
+    }
+
+    fn build(&self, at: &Anywhere<'_>, env: &Env, tools: &Tools) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
         let scope = Scope {
             place: &self.definition.at,
+            name: &self.definition.name,
             route: at.name,
             route_path: at.path,
             route_target: at.target,
             paths: self.paths.clone(),
             expand: &|text| expand::value(text, env),
+            tools,
         };
         self.kind.build(self.definition, &scope)
     }

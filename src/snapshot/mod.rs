@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use crate::config::{Config, Env, Examined, Loaded, Place, Problem, Report};
 use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
 use crate::gate::Limits;
-use crate::middleware::Chain;
+use crate::middleware::{Chain, Tools};
 use crate::reply::Reply;
 use crate::route::rewrite::Rewrite;
 use crate::route::{Builder, Methods, Overlap, Part as PatternPart, Pattern, PatternError, Span, Table};
@@ -78,8 +78,6 @@ pub struct Route {
     pub maintenance: Option<Reply>,
     /// Its middlewares.
     pub chain: Chain,
-    /// Names and kinds of its middlewares, in order; for `config explain`.
-    pub chain_names: Vec<(String, String)>,
     /// How its path is rewritten.
     pub rewrite: Option<Rewrite>,
     /// Its backends.
@@ -102,8 +100,8 @@ pub struct Route {
 pub struct Workshop {
     /// Backends, their health and their addresses.
     pub upstreams: Registry,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
+    /// What the middlewares of all routes share.
+    pub tools: Tools,
     /// Environment for values that are expanded when used.
     pub env: Env,
 }
@@ -116,7 +114,7 @@ pub struct Workshop {
 pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Problem>), Report> {
     let mut report = Report::default();
     let trust = trust(&config.gateway, &mut report);
-    let chains = Chains::new(config, &workshop.env, &mut report);
+    let chains = Chains::new(config, &workshop.env, &workshop.tools, &mut report);
     let mut builder = Builder::new(config.gateway.strict_slash);
     let own = own_endpoints(&config.gateway, &chains, &mut builder, &mut report);
     resolvers(&config.gateway, &mut report);
@@ -334,25 +332,25 @@ fn compile_route(
     workshop: &Workshop,
     report: &mut Report,
 ) -> Option<Route> {
-    let chain = chains.route(route, report);
+    let chain = chains.route(route, &config.gateway, report);
     let upstream = upstreams::upstream(route, config, &workshop.upstreams, report);
     let rewrite = rewrite(route, report);
     let name: Arc<str> = route.name.as_str().into();
     let transport = &config.gateway.transport;
+    let chain = chain?;
     Some(Route {
         path: route.path.clone(),
         methods: route.methods.clone(),
         maintenance: maintenance(route),
-        chain: chain?,
-        chain_names: chains.names(&route.middlewares),
         rewrite,
         upstream: upstream?,
         forward_host: route.security.forward_host_headers,
         unpack_gzip: !transport.disable_compression,
         response_header_timeout: transport.response_header_timeout,
-        identity: Vec::new(),
+        identity: chain.identity().to_vec(),
+        chain,
         address_headers: trust.headers().to_vec(),
-        metrics: (route.enabled && !route.disable_metrics).then(|| workshop.metrics.route(&route.name)),
+        metrics: (route.enabled && !route.disable_metrics).then(|| workshop.tools.metrics.route(&route.name)),
         name,
     })
 }
@@ -388,7 +386,8 @@ impl Workshop {
         let resolvers = dns.resolver.iter().filter_map(|text| resolver_address(text).ok()).collect();
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
-        Workshop { upstreams: Registry::new(dns, handle), metrics: Arc::new(Metrics::new()), env: env.clone() }
+        let tools = Tools { metrics: Arc::new(Metrics::new()) };
+        Workshop { upstreams: Registry::new(dns, handle), tools, env: env.clone() }
     }
 }
 

@@ -4,7 +4,7 @@
 //! writer's thread. [`enabled`] is asked before any of that.
 //!
 //! Goma's fields come first, in Goma's order; then those that a middleware added; then, in debug, the details; then ours:
-//! `reason`, `bytes`, and where they say something `attempts` and `backend`.
+//! `reason`, `bytes`, and where they say something `why`, `attempts` and `backend`.
 
 use std::fmt::{self, Display};
 use std::net::IpAddr;
@@ -54,8 +54,10 @@ pub struct AccessLine<'a> {
     pub extras: &'a [(String, String)],
     /// Only with `debug`.
     pub detail: Option<Detail<'a>>,
-    /// Why the request ended.
+    /// How the request ended.
     pub reason: Reason,
+    /// Why a middleware refused it, or empty.
+    pub why: &'a str,
     /// Bytes of the response body that were sent.
     pub bytes: u64,
     /// How many backends were tried.
@@ -141,7 +143,7 @@ struct PackedDetail {
 }
 
 /// How many texts every line has.
-const TEXTS: usize = 9;
+const TEXTS: usize = 10;
 /// Longest text that is kept, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
 
@@ -157,6 +159,7 @@ impl Packed {
             line.route,
             line.user_agent,
             if line.reason == Reason::Ok { "" } else { line.backend },
+            line.why,
         ];
         let extras = || line.extras.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
         let mut text =
@@ -227,12 +230,15 @@ impl Record for Packed {
         line.add("duration", Value::Text(&Took(self.duration).to_string()));
         line.add("route", Value::Text(text()));
         line.add("user_agent", Value::Text(text()));
-        let backend = text();
+        let (backend, why) = (text(), text());
         while let Some(name) = texts.next() {
             line.add(name, Value::Text(texts.next().unwrap_or_default()));
         }
         self.details(&mut line);
         line.add("reason", Value::Text(&self.reason.to_string()));
+        if !why.is_empty() {
+            line.add("why", Value::Text(why));
+        }
         line.add("bytes", Value::Uint(self.bytes));
         if self.attempts > 1 {
             line.add("attempts", Value::Uint(self.attempts.into()));
@@ -302,6 +308,7 @@ mod tests {
         extras: &[],
         detail: None,
         reason: Reason::Ok,
+        why: "",
         bytes: 12,
         attempts: 1,
         backend: "http://b:1",

@@ -1,0 +1,54 @@
+//! Cookies and query parameters of a request, as browsers write them.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, header};
+use percent_encoding::percent_decode_str;
+
+/// The value of a cookie: of several with one name the first. Case counts (RFC 6265 §5.4).
+pub fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
+}
+
+/// The decoded value of a query parameter: of several with one name the first. `query` is raw, without `?`.
+pub fn parameter<'a>(query: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(name, _)| decoded(name) == wanted).map(|(_, value)| decoded(value))
+}
+
+/// A part of a query as forms write it: `+` is a space, `%XX` a byte.
+pub fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let spaced = text.replace('+', " ");
+    Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_found_in_any_line() {
+        let mut headers = HeaderMap::new();
+        for line in ["a=1; theme=dark", "b=x=y;theme=light"] {
+            headers.append(header::COOKIE, line.parse().expect("a value"));
+        }
+        for (name, value) in [("a", Some("1")), ("theme", Some("dark")), ("b", Some("x=y")), ("A", None), ("", None)] {
+            assert_eq!(cookie(&headers, name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded() {
+        let query = "page=1%20a+b&page=2&flag&na%6De=n&bad=%zz";
+        for (name, value) in
+            [("page", Some("1 a b")), ("flag", Some("")), ("name", Some("n")), ("bad", Some("%zz")), ("none", None)]
+        {
+            assert_eq!(parameter(query, name).as_deref(), value, "{name}");
+        }
+    }
+}

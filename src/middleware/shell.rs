@@ -1,0 +1,102 @@
+//! The shell of a chain: what counts for every reply of the route, the gateway's own included, wherever it stands in the
+//! list. Spec middlewares §3, §5.20, §5.21.
+
+use http::Method;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::access_log::Fields;
+use super::cors::{self, Asked, Cors};
+use super::response_headers::Policy;
+
+/// The compiled shell.
+#[derive(Default)]
+pub struct Shell {
+    policies: Vec<Placed<Policy>>,
+    policies_ask_paths: bool,
+    cors: Option<Cors>,
+    fields: Option<Placed<Fields>>,
+}
+
+/// A part, and its place in the list of the configuration.
+struct Placed<T> {
+    place: usize,
+    part: T,
+}
+
+/// What the shell may look at when a response goes back.
+pub struct Answering<'a> {
+    /// The raw path that the client sent.
+    pub asked: &'a str,
+    /// The raw path that the backend got, or would have got.
+    pub sent: &'a str,
+    /// Where the client comes from.
+    pub origin: Option<&'a Asked>,
+    /// Whether the request passed the chain.
+    pub proxied: bool,
+}
+
+impl Shell {
+    /// Adds a header policy; they are kept in the order of their first path's length.
+    pub(super) fn add_policy(&mut self, place: usize, policy: Policy) {
+        self.policies_ask_paths |= policy.has_paths();
+        self.policies.push(Placed { place, part: policy });
+        self.policies.sort_by_key(|placed| placed.part.order());
+    }
+
+    /// Sets the further fields of the access line; the last ones count.
+    pub(super) fn set_fields(&mut self, place: usize, fields: Fields) {
+        self.fields = Some(Placed { place, part: fields });
+    }
+
+    /// Sets the older `cors` section of the route.
+    pub fn set_cors(&mut self, cors: Option<Cors>) {
+        self.cors = cors;
+    }
+
+    /// Whether responses are changed at all.
+    pub fn changes_heads(&self) -> bool {
+        self.cors.is_some() || !self.policies.is_empty()
+    }
+
+    /// What the client says about its origin, if anything here asks.
+    pub fn origin(&self, head: &RequestHeader) -> Option<Box<Asked>> {
+        self.sharing().next().and_then(|_| Asked::of(head))
+    }
+
+    /// Whether this is a preflight that the gateway answers by itself.
+    pub fn answers_preflight(&self, method: &Method, origin: Option<&Asked>) -> bool {
+        let lets_in = |asked: &Asked| self.sharing().any(|cors| cors.lets_in(asked));
+        cors::is_preflight(method) && origin.is_some_and(lets_in)
+    }
+
+    fn sharing(&self) -> impl Iterator<Item = &Cors> {
+        self.cors.iter().chain(self.policies.iter().filter_map(|placed| placed.part.cors()))
+    }
+
+    /// Changes the head of a response.
+    pub fn apply(&self, answering: &Answering<'_>, head: &mut ResponseHeader) {
+        if let Some(cors) = &self.cors {
+            cors.apply(answering.origin, answering.proxied, head);
+        }
+        for Placed { part: policy, .. } in &self.policies {
+            if self.takes(policy, answering) {
+                policy.apply(answering, head);
+            }
+        }
+    }
+
+    fn takes(&self, policy: &Policy, answering: &Answering<'_>) -> bool {
+        !self.policies_ask_paths || policy.takes(answering.asked) || policy.takes(answering.sent)
+    }
+
+    /// Further fields of the access line.
+    pub fn log_fields(&self, head: &RequestHeader, query: Option<&str>) -> Vec<(String, String)> {
+        self.fields.as_ref().map_or_else(Vec::new, |placed| placed.part.of(head, query))
+    }
+
+    /// Which parts count for a response, by their place in the list: for `config explain`.
+    pub fn rehearse(&self, answering: &Answering<'_>) -> Vec<(usize, bool)> {
+        let policies = self.policies.iter().map(|placed| (placed.place, self.takes(&placed.part, answering)));
+        policies.chain(self.fields.iter().map(|placed| (placed.place, true))).collect()
+    }
+}
