@@ -140,11 +140,11 @@ impl ProxyHttp for Gateway {
         reused: bool,
         peer: &HttpPeer,
         fd: std::os::unix::io::RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
         if let Some(limit) = ctx.route().and_then(|route| route.response_header_timeout) {
-            ctx.deadline = HeaderDeadline::new(fd, limit).ok();
+            ctx.deadline = HeaderDeadline::new(fd, digest, limit).ok();
         }
         if let (false, Some(pick)) = (reused, &ctx.pick) {
             pick.backend.report(peer, Outcome::Connected);
@@ -173,8 +173,9 @@ impl ProxyHttp for Gateway {
             ctx.continued = true;
             session.as_downstream_mut().write_continue_response().await?;
         }
-        // Towards HTTP/2 no body means no call of `request_body_filter`.
-        if let (true, Some(deadline)) = (session.as_downstream_mut().is_body_empty(), &mut ctx.deadline) {
+        // Towards HTTP/2 no body means no call of `request_body_filter`, and an upgrade has none before its answer.
+        let sent = session.as_downstream_mut().is_body_empty() || session.is_upgrade_req();
+        if let (true, Some(deadline)) = (sent, &mut ctx.deadline) {
             deadline.start();
         }
         Ok(())
