@@ -313,19 +313,7 @@ fn has_error(report: &Report, at: &Place) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Env, Source, load};
-    use super::*;
-
-    fn findings(yaml: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("goma.yml");
-        std::fs::write(&path, yaml).unwrap();
-        let report = match load(&Source { path: Some(path), env: Env::default() }) {
-            Ok(loaded) => Report { errors: vec![], warnings: loaded.warnings },
-            Err(report) => report,
-        };
-        report.to_string().replace(&format!("{}/", folder.path().display()), "")
-    }
+    use crate::config::testing::findings;
 
     #[test]
     fn a_route_says_what_it_lacks() {
