@@ -6,7 +6,6 @@ mod cli;
 mod conf;
 mod demo;
 mod explain;
-mod explained;
 mod gate;
 mod headers;
 mod health;
