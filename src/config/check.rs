@@ -284,9 +284,9 @@ fn backend_tls(route: &Route, report: &mut Report) {
     let tls = &route.security.tls;
     let given = [&*tls.root_cas, &*tls.client_cert, &*tls.client_key].iter().filter(|text| !text.is_empty()).count();
     if matches!(given, 1 | 2) {
-        let message = "rootCAs, clientCert and clientKey count only together";
+        let message = "what is given of rootCAs, clientCert and clientKey counts (in Goma only all three together)";
         let at = route.at.child("security").child("tls");
-        report.add(at.warning(message, "give all three, or none"));
+        report.add(at.warning(message, "remove what the backend does not need"));
     }
 }
 
@@ -350,7 +350,7 @@ mod tests {
             ),
             (
                 "name: a, path: /, target: 'http://a', security: {tls: {rootCAs: /ca}}",
-                "warning: goma.yml:3: gateway.routes[0].security.tls: rootCAs, clientCert and clientKey count only together; give all three, or none",
+                "warning: goma.yml:3: gateway.routes[0].security.tls: what is given of rootCAs, clientCert and clientKey counts (in Goma only all three together); remove what the backend does not need",
             ),
             (
                 "name: a, path: /, target: 'http://a', healthCheck: {path: h}",

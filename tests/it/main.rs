@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one file a promise. See `world` for what they play with.
 
 mod admin;
+mod backend_tls;
 mod balancing;
 mod cli;
 mod conf;
