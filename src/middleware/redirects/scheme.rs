@@ -46,11 +46,13 @@ impl Settings for RedirectScheme {
         let scheme = match self.scheme.trim().to_ascii_lowercase().as_str() {
             "http" => "http",
             "https" => "https",
-            _ => {
+            other => {
+                let message = match other {
+                    "" => "is missing".to_owned(),
+                    other => format!("`{other}` is no scheme to redirect to"),
+                };
                 let place = scope.place.child("rule").child("scheme");
-                return Err(vec![
-                    place.error(format!("`{}` is no scheme to redirect to", self.scheme), "use https or http"),
-                ]);
+                return Err(vec![place.error(message, "use https or http")]);
             }
         };
         let port = match (self.port, scheme) {
