@@ -7,14 +7,21 @@
 pub mod access;
 pub mod access_log;
 pub mod add_prefix;
+pub mod body_limit;
 pub mod chain;
 pub mod cors;
 mod goregex;
 pub mod paths;
+mod reading;
+pub mod redirects;
 pub mod reference;
+mod replace;
+pub mod request_headers;
 pub mod response_headers;
+pub mod rewrite_regex;
 mod shell;
 mod spelled;
+pub mod strip_query;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -232,7 +239,14 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<body_limit::BodyLimit>(),
+    Kind::of::<redirects::fixed::Redirect>(),
+    Kind::of::<redirects::pattern::RedirectRegex>(),
+    Kind::of::<redirects::scheme::RedirectScheme>(),
+    Kind::of::<request_headers::RequestHeaders>(),
     Kind::of::<response_headers::ResponseHeaders>(),
+    Kind::of::<rewrite_regex::RewriteRegex>(),
+    Kind::of::<strip_query::StripQuery>(),
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
@@ -240,7 +254,6 @@ pub const LATER: &[&str] = &[
     "accessPolicy",
     "basic",
     "basicAuth",
-    "bodyLimit",
     "errorInterceptor",
     "forwardAuth",
     "geoBlock",
@@ -253,11 +266,5 @@ pub const LATER: &[&str] = &[
     "oauth2",
     "rateLimit",
     "ratelimit",
-    "redirect",
-    "redirectRegex",
-    "redirectScheme",
-    "requestHeaders",
-    "rewriteRegex",
-    "stripQuery",
     "userAgentBlock",
 ];

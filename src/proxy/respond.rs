@@ -153,6 +153,9 @@ fn unpack(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result
 /// Writes a reply of our own. Behind a route it passes the chain backwards; maintenance and replies without a route do not.
 pub async fn reply(session: &mut Session, ctx: &mut Ctx, reply: &Reply, form: Form) -> Result<()> {
     let (content_type, body) = reply.content(&session.req_header().headers);
+    if reply.closes {
+        session.set_keepalive(None);
+    }
     let mut head = ResponseHeader::build(reply.status, Some(8))?;
     if let Some(content_type) = content_type {
         head.insert_header(header::CONTENT_TYPE, content_type)?;
