@@ -9,7 +9,11 @@ pub mod access_log;
 pub mod add_prefix;
 pub mod body_limit;
 pub mod chain;
+pub mod compress;
 pub mod cors;
+pub mod encodings;
+pub mod error_interceptor;
+pub mod error_page;
 mod goregex;
 pub mod paths;
 mod reading;
@@ -119,6 +123,10 @@ pub enum Part {
     Headers(response_headers::Policy),
     /// Fields of the access line.
     LogFields(access_log::Fields),
+    /// Pages of the shell in place of error bodies.
+    Errors(error_interceptor::Interceptor),
+    /// Compression of the shell.
+    Compress(compress::Compression),
 }
 
 /// Settings of one kind: deserialized from `rule`, then built in one fallible step. Their doc comments are the kind's
@@ -147,6 +155,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
 pub struct Tools {
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Files of error pages.
+    pub files: error_page::Files,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -244,6 +254,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<redirects::pattern::RedirectRegex>(),
     Kind::of::<redirects::scheme::RedirectScheme>(),
     Kind::of::<request_headers::RequestHeaders>(),
+    Kind::of::<compress::Compress>(),
+    Kind::of::<error_interceptor::ErrorInterceptor>(),
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),
@@ -254,7 +266,6 @@ pub const LATER: &[&str] = &[
     "accessPolicy",
     "basic",
     "basicAuth",
-    "errorInterceptor",
     "forwardAuth",
     "geoBlock",
     "httpCache",

@@ -8,6 +8,7 @@ mod body_limit;
 mod cli;
 mod conf;
 mod demo;
+mod error_interceptor;
 mod explain;
 mod gate;
 mod headers;
