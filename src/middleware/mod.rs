@@ -6,15 +6,19 @@
 
 pub mod access;
 pub mod access_log;
+pub mod access_policy;
 pub mod add_prefix;
+pub mod bots;
 pub mod chain;
 pub mod cors;
 mod goregex;
 pub mod paths;
+mod ranges;
 pub mod reference;
 pub mod response_headers;
 mod shell;
 mod spelled;
+pub mod user_agent_block;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -231,13 +235,15 @@ impl Kind {
 pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
+    Kind::of::<access_policy::AccessPolicy>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<bots::BotDetection>(),
     Kind::of::<response_headers::ResponseHeaders>(),
+    Kind::of::<user_agent_block::UserAgentBlock>(),
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
 pub const LATER: &[&str] = &[
-    "accessPolicy",
     "basic",
     "basicAuth",
     "bodyLimit",
@@ -259,5 +265,4 @@ pub const LATER: &[&str] = &[
     "requestHeaders",
     "rewriteRegex",
     "stripQuery",
-    "userAgentBlock",
 ];

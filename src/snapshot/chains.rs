@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::{Config, Env, Gateway, Middleware as Definition, Place, Problem, Report, Route, expand};
 use crate::middleware::chain::Listed;
 use crate::middleware::cors::Cors;
-use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools};
+use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools, bots};
 
 /// All definitions of a configuration, ready to be built.
 pub struct Chains<'a> {
@@ -39,7 +39,8 @@ impl<'a> Chains<'a> {
     pub fn route(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Option<Chain> {
         let place = Anywhere { name: &route.name, path: &route.path, target: route.target.as_deref() };
         let cors = cors(route, gateway, report);
-        let mut chain = self.chain(&route.middlewares, &route.at.child("middlewares"), &place, report)?;
+        let first = built_in(route, self.tools);
+        let mut chain = self.chain(first, &route.middlewares, &route.at.child("middlewares"), &place, report)?;
         chain.shell.set_cors(cors.ok()?);
         Some(chain)
     }
@@ -54,11 +55,17 @@ impl<'a> Chains<'a> {
     /// The chain before one of the gateway's own endpoints.
     pub fn endpoint(&self, names: &[String], place: &Place, report: &mut Report) -> Arc<Chain> {
         let anywhere = Anywhere { name: "", path: "/", target: None };
-        Arc::new(self.chain(names, place, &anywhere, report).unwrap_or_default())
+        Arc::new(self.chain(Vec::new(), names, place, &anywhere, report).unwrap_or_default())
     }
 
-    fn chain(&self, names: &[String], place: &Place, at: &Anywhere<'_>, report: &mut Report) -> Option<Chain> {
-        let mut parts = Vec::new();
+    fn chain(
+        &self,
+        mut parts: Vec<(Listed, &'static str, Part)>,
+        names: &[String],
+        place: &Place,
+        at: &Anywhere<'_>,
+        report: &mut Report,
+    ) -> Option<Chain> {
         let mut whole = true;
         for name in names {
             match self.definitions.get(name.as_str()) {
@@ -86,6 +93,16 @@ impl<'a> Chains<'a> {
         };
         Some(listed.error(format!("middleware `{name}` is not defined"), remedy))
     }
+}
+
+/// Guards that a route switches on by itself; they come before its middlewares.
+fn built_in(route: &Route, tools: &Tools) -> Vec<(Listed, &'static str, Part)> {
+    let mut parts = Vec::new();
+    if route.security.bot_detection {
+        let listed = Listed { name: "enableBotDetection".to_owned(), kind: "botDetection".to_owned() };
+        parts.push((listed, "botDetection", Part::Step(bots::route_guard(tools))));
+    }
+    parts
 }
 
 /// The older `cors` section of a route; an empty one takes the gateway's.
