@@ -11,6 +11,7 @@ pub mod add_prefix;
 pub mod bots;
 pub mod chain;
 pub mod cors;
+pub mod geo_block;
 mod goregex;
 pub mod paths;
 mod ranges;
@@ -38,6 +39,7 @@ pub use shell::Answering;
 
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
+use crate::geoip::GeoIp;
 use crate::reply::Reply;
 use crate::telemetry::metrics::Metrics;
 
@@ -144,6 +146,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
 pub struct Tools {
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Country databases.
+    pub geo: Arc<GeoIp>,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -162,6 +166,8 @@ pub struct Scope<'a> {
     pub paths: Arc<PathRules>,
     /// Expands `${NAME}` and functions in a value. Spec core §1.5.
     pub expand: &'a dyn Fn(&str) -> String,
+    /// Path of the country database; empty for the usual places.
+    pub geo_database: &'a str,
     /// What all middlewares share.
     pub tools: &'a Tools,
 }
@@ -238,6 +244,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<access_policy::AccessPolicy>(),
     Kind::of::<add_prefix::AddPrefix>(),
     Kind::of::<bots::BotDetection>(),
+    Kind::of::<geo_block::GeoBlock>(),
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<user_agent_block::UserAgentBlock>(),
 ];
@@ -249,7 +256,6 @@ pub const LATER: &[&str] = &[
     "bodyLimit",
     "errorInterceptor",
     "forwardAuth",
-    "geoBlock",
     "httpCache",
     "jwt",
     "jwtAuth",

@@ -12,8 +12,15 @@ use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools, bots};
 pub struct Chains<'a> {
     /// By name; `None` for those whose definition is wrong, which is reported where they are defined.
     definitions: HashMap<&'a str, Option<Ready<'a>>>,
+    shared: Shared<'a>,
+}
+
+/// What all definitions are built with.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
     env: &'a Env,
     tools: &'a Tools,
+    geo_database: &'a str,
 }
 
 struct Ready<'a> {
@@ -26,10 +33,11 @@ impl<'a> Chains<'a> {
     /// Finds the kind of every definition, compiles its `paths`, and builds it once, so that a mistake in one that no route
     /// uses is found as well.
     pub fn new(config: &'a Config, env: &'a Env, tools: &'a Tools, report: &mut Report) -> Chains<'a> {
-        let mut chains = Chains { definitions: HashMap::new(), env, tools };
+        let shared = Shared { env, tools, geo_database: config.gateway.geoip.database.trim() };
+        let mut chains = Chains { definitions: HashMap::new(), shared };
         chains.gateway_cors(&config.gateway, report);
         for definition in &config.middlewares {
-            let ready = Ready::new(definition, env, tools, report);
+            let ready = Ready::new(definition, shared, report);
             chains.definitions.insert(&definition.name, ready);
         }
         chains
@@ -39,7 +47,7 @@ impl<'a> Chains<'a> {
     pub fn route(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Option<Chain> {
         let place = Anywhere { name: &route.name, path: &route.path, target: route.target.as_deref() };
         let cors = cors(route, gateway, report);
-        let first = built_in(route, self.tools);
+        let first = built_in(route, self.shared.tools);
         let mut chain = self.chain(first, &route.middlewares, &route.at.child("middlewares"), &place, report)?;
         chain.shell.set_cors(cors.ok()?);
         Some(chain)
@@ -69,7 +77,7 @@ impl<'a> Chains<'a> {
         let mut whole = true;
         for name in names {
             match self.definitions.get(name.as_str()) {
-                Some(Some(ready)) => match ready.build(at, self.env, self.tools) {
+                Some(Some(ready)) => match ready.build(at, self.shared) {
                     Ok((part, _)) => parts.push((ready.listed(), ready.kind.names[0], part)),
                     Err(_) => whole = false,
                 },
@@ -126,11 +134,11 @@ struct Anywhere<'a> {
 }
 
 impl<'a> Ready<'a> {
-    fn new(definition: &'a Definition, env: &Env, tools: &Tools, report: &mut Report) -> Option<Ready<'a>> {
+    fn new(definition: &'a Definition, shared: Shared<'_>, report: &mut Report) -> Option<Ready<'a>> {
         let kind = Kind::named(&definition.kind, &definition.at).map_err(|problem| report.add(problem));
         let paths = PathRules::compile(&definition.paths, &definition.at).map_err(|problems| report.extend(problems));
         let ready = Ready { definition, kind: kind.ok()?, paths: Arc::new(paths.ok()?) };
-        match ready.build(&Anywhere { name: "", path: "/", target: None }, env, tools) {
+        match ready.build(&Anywhere { name: "", path: "/", target: None }, shared) {
             Ok((_, warnings)) => {
                 report.extend(warnings);
                 Some(ready)
@@ -146,7 +154,7 @@ impl<'a> Ready<'a> {
         Listed { name: self.definition.name.clone(), kind: self.definition.kind.clone() }
     }
 
-    fn build(&self, at: &Anywhere<'_>, env: &Env, tools: &Tools) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
+    fn build(&self, at: &Anywhere<'_>, shared: Shared<'_>) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
         let scope = Scope {
             place: &self.definition.at,
             name: &self.definition.name,
@@ -154,8 +162,9 @@ impl<'a> Ready<'a> {
             route_path: at.path,
             route_target: at.target,
             paths: self.paths.clone(),
-            expand: &|text| expand::value(text, env),
-            tools,
+            expand: &|text| expand::value(text, shared.env),
+            geo_database: shared.geo_database,
+            tools: shared.tools,
         };
         self.kind.build(self.definition, &scope)
     }

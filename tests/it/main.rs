@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one file a promise. See `world` for what they play with.
 
+mod access_policy;
 mod admin;
 mod balancing;
 mod cli;
@@ -8,6 +9,7 @@ mod demo;
 mod explain;
 mod explained;
 mod gate;
+mod geo_block;
 mod headers;
 mod health;
 mod http2;
@@ -18,6 +20,7 @@ mod rewriting;
 mod routing;
 mod stop;
 mod streaming;
+mod user_agents;
 mod watching;
 mod websocket;
 mod world;
