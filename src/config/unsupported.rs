@@ -68,11 +68,6 @@ const FEATURES: [Feature; 16] = [
         "",
     ),
     (
-        |c| each_route(c, "security.enableExploitProtection", |r| r.enabled && r.security.exploit_protection),
-        Use::Refuse,
-        "",
-    ),
-    (
         |c| given(!c.gateway.tls.certificates.is_empty(), &c.gateway.at, "tls.certificates"),
         Use::Warn,
         "webSecure is not bound",

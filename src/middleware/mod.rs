@@ -16,6 +16,7 @@ pub mod cors;
 pub mod encodings;
 pub mod error_interceptor;
 pub mod error_page;
+pub mod exploit;
 pub mod geo_block;
 mod goregex;
 pub mod paths;
@@ -267,6 +268,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<request_headers::RequestHeaders>(),
     Kind::of::<compress::Compress>(),
     Kind::of::<error_interceptor::ErrorInterceptor>(),
+    Kind::of::<exploit::ExploitProtection>(),
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),

@@ -7,7 +7,7 @@ use crate::config::{Config, Env, Gateway, Middleware as Definition, Place, Probl
 use crate::middleware::chain::Listed;
 use crate::middleware::cors::Cors;
 use crate::middleware::error_interceptor::{ErrorInterceptor, Interceptor};
-use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools, bots};
+use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools, bots, exploit};
 
 /// All definitions of a configuration, ready to be built.
 pub struct Chains<'a> {
@@ -102,7 +102,7 @@ impl<'a> Chains<'a> {
                 }
             }
         }
-        whole.then(|| Chain::new(parts))
+        whole.then_some(parts)
     }
 
     /// Nothing for a name that the list does not have itself: it is one of the gateway's defaults, reported where those are.
@@ -117,9 +117,14 @@ impl<'a> Chains<'a> {
     }
 }
 
-/// Guards that a route switches on by itself; they come before its middlewares.
+/// Guards that a route switches on by itself; they come before its middlewares. Spec middlewares §3.
 fn built_in(route: &Route, tools: &Tools) -> Vec<(Listed, &'static str, Part)> {
     let mut parts = Vec::new();
+    if route.security.exploit_protection {
+        let kind = "exploitProtection";
+        let listed = Listed { name: "security.enableExploitProtection".to_owned(), kind: kind.to_owned() };
+        parts.push((listed, kind, Part::Step(exploit::route_guard(tools, &route.name))));
+    }
     if route.security.bot_detection {
         let listed = Listed { name: "enableBotDetection".to_owned(), kind: "botDetection".to_owned() };
         parts.push((listed, "botDetection", Part::Step(bots::route_guard(tools))));
