@@ -20,7 +20,7 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 16] = [
+const FEATURES: [Feature; 15] = [
     (
         |c| {
             let most = c.gateway.transport.max_conns_per_host;

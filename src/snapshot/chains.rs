@@ -102,7 +102,7 @@ impl<'a> Chains<'a> {
                 }
             }
         }
-        whole.then_some(parts)
+        whole.then(|| Chain::new(parts))
     }
 
     /// Nothing for a name that the list does not have itself: it is one of the gateway's defaults, reported where those are.
