@@ -10,6 +10,7 @@ mod cli;
 mod conf;
 mod demo;
 mod error_interceptor;
+mod exploit;
 mod explain;
 mod gate;
 mod geo_block;
