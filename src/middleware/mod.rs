@@ -7,14 +7,25 @@
 pub mod access;
 pub mod access_log;
 pub mod add_prefix;
+pub mod body_limit;
 pub mod chain;
+pub mod compress;
 pub mod cors;
+pub mod encodings;
+pub mod error_interceptor;
+pub mod error_page;
 mod goregex;
 pub mod paths;
+mod reading;
+pub mod redirects;
 pub mod reference;
+mod replace;
+pub mod request_headers;
 pub mod response_headers;
+pub mod rewrite_regex;
 mod shell;
 mod spelled;
+pub mod strip_query;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -112,6 +123,10 @@ pub enum Part {
     Headers(response_headers::Policy),
     /// Fields of the access line.
     LogFields(access_log::Fields),
+    /// Pages of the shell in place of error bodies.
+    Errors(error_interceptor::Interceptor),
+    /// Compression of the shell.
+    Compress(compress::Compression),
 }
 
 /// Settings of one kind: deserialized from `rule`, then built in one fallible step. Their doc comments are the kind's
@@ -140,6 +155,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
 pub struct Tools {
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Files of error pages.
+    pub files: error_page::Files,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -232,7 +249,16 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<body_limit::BodyLimit>(),
+    Kind::of::<redirects::fixed::Redirect>(),
+    Kind::of::<redirects::pattern::RedirectRegex>(),
+    Kind::of::<redirects::scheme::RedirectScheme>(),
+    Kind::of::<request_headers::RequestHeaders>(),
+    Kind::of::<compress::Compress>(),
+    Kind::of::<error_interceptor::ErrorInterceptor>(),
     Kind::of::<response_headers::ResponseHeaders>(),
+    Kind::of::<rewrite_regex::RewriteRegex>(),
+    Kind::of::<strip_query::StripQuery>(),
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
@@ -240,8 +266,6 @@ pub const LATER: &[&str] = &[
     "accessPolicy",
     "basic",
     "basicAuth",
-    "bodyLimit",
-    "errorInterceptor",
     "forwardAuth",
     "geoBlock",
     "httpCache",
@@ -253,11 +277,5 @@ pub const LATER: &[&str] = &[
     "oauth2",
     "rateLimit",
     "ratelimit",
-    "redirect",
-    "redirectRegex",
-    "redirectScheme",
-    "requestHeaders",
-    "rewriteRegex",
-    "stripQuery",
     "userAgentBlock",
 ];

@@ -157,7 +157,8 @@ fn target(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) 
     let rewritten = forward.route.rewrite.as_ref().and_then(|rewrite| rewrite.apply(&exchange.path));
     let path = rewritten.as_deref().unwrap_or(&exchange.path);
     let (base, base_query) = (forward.backend.base_path(), forward.backend.base_query());
-    let as_asked = path == head.uri.path() && head.uri.authority().is_none();
+    let as_asked =
+        path == head.uri.path() && exchange.query.as_deref() == head.uri.query() && head.uri.authority().is_none();
     if as_asked && matches!(base, "" | "/") && base_query.is_none() {
         return Ok(None);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::{Config, Env, Gateway, Middleware as Definition, Place, Problem, Report, Route, expand};
 use crate::middleware::chain::Listed;
 use crate::middleware::cors::Cors;
+use crate::middleware::error_interceptor::{ErrorInterceptor, Interceptor};
 use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools};
 
 /// All definitions of a configuration, ready to be built.
@@ -27,7 +28,7 @@ impl<'a> Chains<'a> {
     /// uses is found as well.
     pub fn new(config: &'a Config, env: &'a Env, tools: &'a Tools, report: &mut Report) -> Chains<'a> {
         let mut chains = Chains { definitions: HashMap::new(), env, tools };
-        chains.gateway_cors(&config.gateway, report);
+        chains.gateway_sections(&config.gateway, report);
         for definition in &config.middlewares {
             let ready = Ready::new(definition, env, tools, report);
             chains.definitions.insert(&definition.name, ready);
@@ -39,13 +40,26 @@ impl<'a> Chains<'a> {
     pub fn route(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Option<Chain> {
         let place = Anywhere { name: &route.name, path: &route.path, target: route.target.as_deref() };
         let cors = cors(route, gateway, report);
+        let errors = self.errors(route, gateway, report);
         let mut chain = self.chain(&route.middlewares, &route.at.child("middlewares"), &place, report)?;
         chain.shell.set_cors(cors.ok()?);
+        chain.shell.set_older_errors(errors.ok()?);
         Some(chain)
     }
 
-    /// The gateway's section is judged once, not for every route that takes it.
-    fn gateway_cors(&self, gateway: &Gateway, report: &mut Report) {
+    /// The older `errorInterceptor` section of a route, the gateway's behind it.
+    fn errors(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Result<Option<Interceptor>, ()> {
+        let (section, of_gateway) = (&route.error_interceptor, &gateway.error_interceptor);
+        let at = route.at.child("errorInterceptor");
+        report.extend(ErrorInterceptor::older_doubts(section, &at, of_gateway));
+        ErrorInterceptor::joined(section, &at, of_gateway, &self.tools.files)
+            .map_err(|problems| report.extend(problems))
+    }
+
+    /// The gateway's sections are judged once, not for every route that takes them.
+    fn gateway_sections(&self, gateway: &Gateway, report: &mut Report) {
+        let at = gateway.at.child("errorInterceptor");
+        report.extend(ErrorInterceptor::older(&gateway.error_interceptor, &at, &self.tools.files));
         let at = gateway.at.child("cors");
         report.extend(Cors::doubts(&gateway.cors, &at));
         report.extend(Cors::older(&gateway.cors, &[], &at).err().unwrap_or_default());

@@ -1,19 +1,24 @@
 //! The integration tests: one binary, one file a promise. See `world` for what they play with.
 
+mod access_log;
 mod admin;
 mod backend_tls;
 mod balancing;
+mod body_limit;
 mod cli;
 mod conf;
 mod demo;
+mod error_interceptor;
 mod explain;
 mod gate;
 mod headers;
 mod health;
 mod http2;
 mod middlewares;
+mod redirects;
 mod reload;
 mod replies;
+mod request_shaping;
 mod rewriting;
 mod routing;
 mod stop;
