@@ -6,16 +6,20 @@
 
 pub mod access;
 pub mod access_log;
+pub mod access_policy;
 pub mod add_prefix;
 pub mod body_limit;
+pub mod bots;
 pub mod chain;
 pub mod compress;
 pub mod cors;
 pub mod encodings;
 pub mod error_interceptor;
 pub mod error_page;
+pub mod geo_block;
 mod goregex;
 pub mod paths;
+mod ranges;
 mod reading;
 pub mod redirects;
 pub mod reference;
@@ -26,6 +30,7 @@ pub mod rewrite_regex;
 mod shell;
 mod spelled;
 pub mod strip_query;
+pub mod user_agent_block;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -45,6 +50,7 @@ pub use shell::Answering;
 
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
+use crate::geoip::GeoIp;
 use crate::reply::Reply;
 use crate::telemetry::metrics::Metrics;
 
@@ -157,6 +163,8 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// Files of error pages.
     pub files: error_page::Files,
+    /// Country databases.
+    pub geo: Arc<GeoIp>,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -175,6 +183,8 @@ pub struct Scope<'a> {
     pub paths: Arc<PathRules>,
     /// Expands `${NAME}` and functions in a value. Spec core §1.5.
     pub expand: &'a dyn Fn(&str) -> String,
+    /// Path of the country database; empty for the usual places.
+    pub geo_database: &'a str,
     /// What all middlewares share.
     pub tools: &'a Tools,
 }
@@ -248,6 +258,7 @@ impl Kind {
 pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
+    Kind::of::<access_policy::AccessPolicy>(),
     Kind::of::<add_prefix::AddPrefix>(),
     Kind::of::<body_limit::BodyLimit>(),
     Kind::of::<redirects::fixed::Redirect>(),
@@ -259,15 +270,16 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),
+    Kind::of::<bots::BotDetection>(),
+    Kind::of::<geo_block::GeoBlock>(),
+    Kind::of::<user_agent_block::UserAgentBlock>(),
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
 pub const LATER: &[&str] = &[
-    "accessPolicy",
     "basic",
     "basicAuth",
     "forwardAuth",
-    "geoBlock",
     "httpCache",
     "jwt",
     "jwtAuth",
@@ -277,5 +289,4 @@ pub const LATER: &[&str] = &[
     "oauth2",
     "rateLimit",
     "ratelimit",
-    "userAgentBlock",
 ];

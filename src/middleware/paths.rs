@@ -63,6 +63,12 @@ impl PathRules {
     }
 }
 
+/// A word to who gives `paths` to a kind that looks at every request, as it does in Goma.
+pub(super) fn ignored(scope: &Scope<'_>) -> Option<Problem> {
+    let paths = scope.place.child("paths");
+    paths.is_present().then(|| paths.warning("do not count here: every request is looked at", "remove them"))
+}
+
 /// The paths of a middleware on one route.
 #[derive(Debug)]
 pub struct Paths {

@@ -24,6 +24,9 @@ pub struct Metrics {
     shared: Arc<Shared>,
     connections: IntGaugeVec,
     reloads: IntCounterVec,
+    bots: IntCounterVec,
+    geo_denied: IntCounterVec,
+    geo_unknown: IntCounterVec,
     reloaded_at: IntGauge,
     routes_count: IntGauge,
     middlewares_count: IntGauge,
@@ -49,6 +52,9 @@ impl Metrics {
             shared: Arc::new(Shared::default()),
             connections: table::CONNECTIONS.gauges(),
             reloads: table::RELOADS.counters(),
+            bots: table::BOTS.counters(),
+            geo_denied: table::GEO_DENIED.counters(),
+            geo_unknown: table::GEO_UNKNOWN.counters(),
             reloaded_at: table::RELOADED_AT.gauges().with_label_values::<&str>(&[]),
             routes_count: table::ROUTES.gauges().with_label_values::<&str>(&[]),
             middlewares_count: table::MIDDLEWARES.gauges().with_label_values::<&str>(&[]),
@@ -56,7 +62,9 @@ impl Metrics {
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
-        metrics.register(metrics.reloads.clone());
+        for counters in [&metrics.reloads, &metrics.bots, &metrics.geo_denied, &metrics.geo_unknown] {
+            metrics.register(counters.clone());
+        }
         for gauge in [&metrics.reloaded_at, &metrics.routes_count, &metrics.middlewares_count] {
             metrics.register(gauge.clone());
         }
@@ -87,6 +95,21 @@ impl Metrics {
     /// The gauge of open connections of an entry point; a handle to keep, not to look up per connection.
     pub fn connections(&self, entry_point: &str) -> IntGauge {
         self.connections.with_label_values(&[entry_point])
+    }
+
+    /// Bots by action, category and guard; take counters from it when building, not per request.
+    pub fn bots(&self) -> &IntCounterVec {
+        &self.bots
+    }
+
+    /// Requests refused by country and guard.
+    pub fn geo_denied(&self) -> &IntCounterVec {
+        &self.geo_denied
+    }
+
+    /// Requests without a known country by guard.
+    pub fn geo_unknown(&self) -> &IntCounterVec {
+        &self.geo_unknown
     }
 
     /// A request was refused before its route was known.

@@ -76,6 +76,12 @@ declare! {
         "Bytes of response bodies sent to clients.";
     INTERCEPTED = Counter "gateway_total_errors_intercepted" ["name", "status"]
         "Responses whose body an error interceptor replaced.";
+    GEO_DENIED = Counter "gateway_geoblock_denied_total" ["country", "name"]
+        "Requests refused by a geoBlock middleware; the country is `unknown` where the database has none.";
+    GEO_UNKNOWN = Counter "goma_edge_geoblock_unknown_total" ["name"]
+        "Requests that met a geoBlock middleware and whose country is not known.";
+    BOTS = Counter "goma_edge_bots_total" ["action", "category", "name"]
+        "Requests that a botDetection middleware took for a bot's, by what became of them: allowed, blocked or detected.";
     ENDS = Counter "goma_edge_request_ends_total" ["name", "reason"]
         "Requests of a route by the reason for which they ended.";
 
