@@ -13,6 +13,7 @@ mod gate;
 mod headers;
 mod health;
 mod http2;
+mod middleware_properties;
 mod middlewares;
 mod redirects;
 mod reload;
