@@ -95,7 +95,7 @@ pub fn join_cookies(head: &mut RequestHeader) {
 ///
 /// `head` is what goes upstream, in the backend's version of HTTP.
 pub fn waits_for_continue(forward: &Forward<'_>, head: &mut RequestHeader) -> bool {
-    let expects = |_| forward.client.version == Version::HTTP_11;
+    let expects = |_| forward.client.version != Version::HTTP_10;
     match head.version {
         Version::HTTP_2 => head.remove_header(&header::EXPECT).is_some_and(expects),
         _ => false,

@@ -29,6 +29,14 @@ pub fn check(session: &Session, head: &ResponseHeader) -> Result<()> {
     Ok(())
 }
 
+/// Whether the head says that no body follows. Of HTTP/2 that is not always known yet.
+pub fn is_all(session: &Session, head: &ResponseHeader) -> bool {
+    let never = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let empty = head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    let trailers_only = head.headers.contains_key("grpc-status");
+    never || empty || trailers_only || session.req_header().method == Method::HEAD
+}
+
 /// Finishes the head of a backend's response. Interim responses (1xx) pass as they are.
 pub fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
     if head.status != StatusCode::SWITCHING_PROTOCOLS {

@@ -2,13 +2,13 @@
 
 mod access_log;
 mod admin;
+mod backend_tls;
 mod balancing;
 mod body_limit;
 mod cli;
 mod conf;
 mod demo;
 mod explain;
-mod explained;
 mod gate;
 mod headers;
 mod health;
@@ -23,6 +23,7 @@ mod rewriting;
 mod routing;
 mod stop;
 mod streaming;
+mod timeouts;
 mod watching;
 mod websocket;
 mod world;
