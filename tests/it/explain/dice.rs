@@ -167,6 +167,6 @@ middlewares:
 - {name: strip, type: stripQuery, rule: {params: [x], methods: [GET, POST]}}
 - {name: tell, type: requestHeaders, paths: [/a/*, /p1/*], rule: {setHeaders: {X-Told: '1', X-Forwarded-Proto: https}, removeHeaders: [X-Own]}}
 - {name: away, type: redirectRegex, rule: {pattern: '^/([^?]*)[?]x=1$', replacement: '/gone/$1', keepMethod: true}}
-- {name: tls, type: redirectScheme, paths: [/a], rule: {scheme: http, port: 8080}}
+- {name: tls, type: redirectScheme, rule: {scheme: http, port: 8080}}
 - {name: small, type: bodyLimit, rule: {limit: 1K}}
 ";
