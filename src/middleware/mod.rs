@@ -143,6 +143,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
     const KIND: &'static [&'static str];
     /// Whether a mistake in it would weaken protection; such rules are read more strictly.
     const GUARDS: bool;
+    /// Whether `paths` of the definition count.
+    const PATHS: bool = true;
     /// A whole configuration with the kind in use, loaded by a test.
     const EXAMPLE: &'static str;
 
@@ -213,6 +215,7 @@ impl Kind {
             build: |definition, scope| {
                 let (settings, mut warnings) = definition.rule.decode::<S>(S::GUARDS)?;
                 warnings.extend(settings.doubts(scope));
+                warnings.extend(stray_paths::<S>(scope));
                 Ok((settings.build(scope)?, warnings))
             },
         }
@@ -253,6 +256,14 @@ impl Kind {
         .expect("writing to a string does not fail");
         Err(place.error(format!("unknown middleware type `{name}`"), remedy))
     }
+}
+
+/// `paths` of a kind that is for all requests, as in Goma.
+fn stray_paths<S: Settings>(scope: &Scope<'_>) -> Option<Problem> {
+    let paths = scope.place.child("paths");
+    let stray = !S::PATHS && !scope.paths.is_empty();
+    let message = format!("do not count for `{}`: it is for every request of a route", S::KIND[0]);
+    stray.then(|| paths.warning(message, "remove them, or give those paths a route of their own"))
 }
 
 /// Every kind, a line each.

@@ -17,6 +17,7 @@ mod geo_block;
 mod headers;
 mod health;
 mod http2;
+mod middleware_properties;
 mod middlewares;
 mod redirects;
 mod reload;
