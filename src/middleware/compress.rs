@@ -201,7 +201,8 @@ fn types(names: &[String], place: &Place, problems: &mut Vec<Problem>) -> Vec<Ty
             Some(known) => types.push(known),
             None => {
                 let message = format!("`{name}` is no content type");
-                problems.push(place.item(index).error(message, "write it like text/html, text/* or application/*+json"));
+                problems
+                    .push(place.item(index).error(message, "write it like text/html, text/* or application/*+json"));
             }
         }
     }
@@ -306,9 +307,7 @@ impl Compression {
     pub fn dress(&self, accepted: &Accepted, head: &mut ResponseHeader) -> Option<Recipe> {
         let eligible = match head.status {
             // Says what a response with content would say. RFC 9110 §15.4.5.
-            StatusCode::NOT_MODIFIED => {
-                may_be_packed(&head.headers) && self.takes_type_if_any(&head.headers)
-            }
+            StatusCode::NOT_MODIFIED => may_be_packed(&head.headers) && self.takes_type_if_any(&head.headers),
             _ => self.is_eligible(head),
         };
         let small = declared(&head.headers).is_some_and(|length| length < self.min_size);
@@ -372,7 +371,8 @@ const OF_THE_UNPACKED: [HeaderName; 5] = [
 
 /// Whether a body is whole, not packed yet, and nobody's to leave alone.
 fn may_be_packed(headers: &HeaderMap) -> bool {
-    let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let plain =
+        headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     plain
         && !headers.contains_key(header::CONTENT_RANGE)
         // Trailers have no place behind a body that ends by its own measure.
@@ -439,7 +439,10 @@ mod tests {
         }
         let recipe = compression.dress(&accepted(accept), &mut head);
         let text = |name| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
-        assert_eq!(recipe.is_some(), fields.iter().all(|(name, _)| *name != "content-encoding") && !text("content-encoding").is_empty());
+        assert_eq!(
+            recipe.is_some(),
+            fields.iter().all(|(name, _)| *name != "content-encoding") && !text("content-encoding").is_empty()
+        );
         [text("content-encoding"), text("vary"), text("etag")]
     }
 
@@ -456,23 +459,47 @@ mod tests {
             ("an error", 404, "zstd, gzip", &[json], ["zstd", vary, ""]),
             ("the client wants none", 200, "identity", &[long, json, etag], ["", vary, "\"v1\""]),
             ("weak already", 200, "gzip", &[json, ("etag", "W/\"a\"")], ["gzip", vary, "W/\"a\""]),
-            ("Vary says so already", 200, "gzip", &[json, ("vary", "origin, accept-encoding")], ["gzip", "origin, accept-encoding", ""]),
+            (
+                "Vary says so already",
+                200,
+                "gzip",
+                &[json, ("vary", "origin, accept-encoding")],
+                ["gzip", "origin, accept-encoding", ""],
+            ),
             ("Vary says everything", 200, "gzip", &[json, ("vary", "*")], ["gzip", "*", ""]),
             ("identity is no coding", 200, "gzip", &[json, ("content-encoding", "identity")], ["gzip", vary, ""]),
             ("packed already", 200, "gzip", &[json, etag, ("content-encoding", "br")], ["br", "", "\"v1\""]),
             ("small", 200, "gzip", &[json, etag, ("content-length", "1023")], ["", "", "\"v1\""]),
             ("not small", 200, "gzip", &[json, ("content-length", "1024")], ["gzip", vary, ""]),
-            ("small, but unpacked is refused", 200, "gzip, identity;q=0", &[json, ("content-length", "9")], ["gzip", vary, ""]),
+            (
+                "small, but unpacked is refused",
+                200,
+                "gzip, identity;q=0",
+                &[json, ("content-length", "9")],
+                ["gzip", vary, ""],
+            ),
             ("empty", 200, "gzip, identity;q=0", &[json, ("content-length", "0")], ["", "", ""]),
             ("a picture", 200, "gzip", &[long, ("content-type", "image/png")], ["", "", ""]),
             ("a drawing", 200, "gzip", &[long, ("content-type", "image/svg+xml")], ["gzip", vary, ""]),
-            ("a structured type", 200, "gzip", &[long, ("content-type", "application/problem+json")], ["gzip", vary, ""]),
+            (
+                "a structured type",
+                200,
+                "gzip",
+                &[long, ("content-type", "application/problem+json")],
+                ["gzip", vary, ""],
+            ),
             ("no type", 200, "gzip", &[long], ["", "", ""]),
             ("an event stream", 200, "gzip", &[("content-type", "text/event-stream")], ["", "", ""]),
             ("gRPC", 200, "gzip", &[("content-type", "application/grpc+json")], ["", "", ""]),
             ("a part", 206, "gzip", &[long, json, ("content-range", "bytes 0-4999/9999")], ["", "", ""]),
             ("no content", 204, "gzip", &[json], ["", "", ""]),
-            ("not to be changed", 200, "gzip", &[long, json, etag, ("cache-control", "public, No-Transform")], ["", "", "\"v1\""]),
+            (
+                "not to be changed",
+                200,
+                "gzip",
+                &[long, json, etag, ("cache-control", "public, No-Transform")],
+                ["", "", "\"v1\""],
+            ),
             ("with trailers", 200, "gzip", &[json, ("trailer", "x-sum")], ["", "", ""]),
             ("not modified", 304, "gzip", &[etag], ["", vary, "W/\"v1\""]),
             ("not modified, unpacked", 304, "", &[etag], ["", vary, "\"v1\""]),

@@ -168,7 +168,8 @@ impl ErrorInterceptor {
         let mut joined = of_route.compile(at, files)?;
         if gateway.enabled {
             let more = ErrorInterceptor {
-                content_type: if route.content_type.is_empty() { &gateway.content_type } else { &route.content_type }.clone(),
+                content_type: if route.content_type.is_empty() { &gateway.content_type } else { &route.content_type }
+                    .clone(),
                 ..ErrorInterceptor::of(gateway)
             };
             // What is wrong with it has been reported where it stands.

@@ -159,7 +159,6 @@ impl Files {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,19 +6,32 @@
 
 pub mod access;
 pub mod access_log;
+pub mod access_policy;
 pub mod add_prefix;
+pub mod body_limit;
+pub mod bots;
 pub mod chain;
 pub mod compress;
 pub mod cors;
 pub mod encodings;
 pub mod error_interceptor;
 pub mod error_page;
+pub mod exploit;
+pub mod geo_block;
 mod goregex;
 pub mod paths;
+mod ranges;
+mod reading;
+pub mod redirects;
 pub mod reference;
+mod replace;
+pub mod request_headers;
 pub mod response_headers;
+pub mod rewrite_regex;
 mod shell;
 mod spelled;
+pub mod strip_query;
+pub mod user_agent_block;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -38,6 +51,7 @@ pub use shell::Answering;
 
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
+use crate::geoip::GeoIp;
 use crate::reply::Reply;
 use crate::telemetry::metrics::Metrics;
 
@@ -129,6 +143,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
     const KIND: &'static [&'static str];
     /// Whether a mistake in it would weaken protection; such rules are read more strictly.
     const GUARDS: bool;
+    /// Whether `paths` of the definition count.
+    const PATHS: bool = true;
     /// A whole configuration with the kind in use, loaded by a test.
     const EXAMPLE: &'static str;
 
@@ -150,6 +166,8 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// Files of error pages.
     pub files: error_page::Files,
+    /// Country databases.
+    pub geo: Arc<GeoIp>,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -168,6 +186,8 @@ pub struct Scope<'a> {
     pub paths: Arc<PathRules>,
     /// Expands `${NAME}` and functions in a value. Spec core §1.5.
     pub expand: &'a dyn Fn(&str) -> String,
+    /// Path of the country database; empty for the usual places.
+    pub geo_database: &'a str,
     /// What all middlewares share.
     pub tools: &'a Tools,
 }
@@ -195,6 +215,7 @@ impl Kind {
             build: |definition, scope| {
                 let (settings, mut warnings) = definition.rule.decode::<S>(S::GUARDS)?;
                 warnings.extend(settings.doubts(scope));
+                warnings.extend(stray_paths::<S>(scope));
                 Ok((settings.build(scope)?, warnings))
             },
         }
@@ -237,24 +258,41 @@ impl Kind {
     }
 }
 
+/// `paths` of a kind that is for all requests, as in Goma.
+fn stray_paths<S: Settings>(scope: &Scope<'_>) -> Option<Problem> {
+    let paths = scope.place.child("paths");
+    let stray = !S::PATHS && !scope.paths.is_empty();
+    let message = format!("do not count for `{}`: it is for every request of a route", S::KIND[0]);
+    stray.then(|| paths.warning(message, "remove them, or give those paths a route of their own"))
+}
+
 /// Every kind, a line each.
 pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
+    Kind::of::<access_policy::AccessPolicy>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<body_limit::BodyLimit>(),
+    Kind::of::<redirects::fixed::Redirect>(),
+    Kind::of::<redirects::pattern::RedirectRegex>(),
+    Kind::of::<redirects::scheme::RedirectScheme>(),
+    Kind::of::<request_headers::RequestHeaders>(),
     Kind::of::<compress::Compress>(),
     Kind::of::<error_interceptor::ErrorInterceptor>(),
+    Kind::of::<exploit::ExploitProtection>(),
     Kind::of::<response_headers::ResponseHeaders>(),
+    Kind::of::<rewrite_regex::RewriteRegex>(),
+    Kind::of::<strip_query::StripQuery>(),
+    Kind::of::<bots::BotDetection>(),
+    Kind::of::<geo_block::GeoBlock>(),
+    Kind::of::<user_agent_block::UserAgentBlock>(),
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
 pub const LATER: &[&str] = &[
-    "accessPolicy",
     "basic",
     "basicAuth",
-    "bodyLimit",
     "forwardAuth",
-    "geoBlock",
     "httpCache",
     "jwt",
     "jwtAuth",
@@ -264,11 +302,4 @@ pub const LATER: &[&str] = &[
     "oauth2",
     "rateLimit",
     "ratelimit",
-    "redirect",
-    "redirectRegex",
-    "redirectScheme",
-    "requestHeaders",
-    "rewriteRegex",
-    "stripQuery",
-    "userAgentBlock",
 ];

@@ -132,7 +132,8 @@ impl Shell {
         let fields = self.fields.iter().map(|placed| (placed.place, true));
         let errors = self.errors.iter().map(|placed| (placed.place, true));
         let counts = self.compression(answering).map(std::ptr::from_ref);
-        let compressions = self.compressions.iter().map(|placed| (placed.place, counts == Some(&raw const placed.part)));
+        let compressions =
+            self.compressions.iter().map(|placed| (placed.place, counts == Some(&raw const placed.part)));
         policies.chain(fields).chain(errors).chain(compressions).collect()
     }
 }

@@ -1,13 +1,12 @@
 //! What becomes of a backend's response after a page of ours went out in its place.
 //!
 //! The client has its whole response as soon as the backend's head is there, so nothing that the backend does with its body
-//! can harm it. The body is read on for the sake of the connection to the backend, which is kept when the body is at hand
-//! and given up when it is not worth waiting for.
+//! can harm it: Pingora sees that the response is complete, and ends the exchange. The connection to the backend is kept
+//! when all of the body is there by then, and else given up.
 
 use std::os::fd::RawFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::Version;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -17,58 +16,23 @@ use crate::upstream::deadline::HeaderDeadline;
 
 /// A body that nobody wants.
 pub struct Discard {
-    left: u64,
-    since: Instant,
-    /// Over a connection that this exchange has for itself.
+    /// Over a connection that this exchange has for itself: Pingora would wait for the next bytes of a body that stalls.
     deadline: Option<HeaderDeadline>,
 }
 
 impl Discard {
     /// Begins after the page has been written; `backend` is the descriptor of an HTTP/1 connection.
     pub fn new(backend: Option<RawFd>) -> Discard {
-        let mut deadline = backend.and_then(|fd| HeaderDeadline::new(fd, PATIENCE).ok());
+        let mut deadline = backend.and_then(|fd| HeaderDeadline::new(fd, None, PATIENCE).ok());
         if let Some(deadline) = &mut deadline {
             deadline.start();
         }
-        Discard { left: MOST, since: Instant::now(), deadline }
+        Discard { deadline }
     }
 
-    /// Waits a moment for a body that is worth it, so that Pingora sees its end before it sees that the client has all it was
-    /// promised: then the connection to the backend is kept.
-    ///
-    /// # Errors
-    /// When the rest of the exchange is to be given up at once.
-    pub async fn wait(session: &mut Session, length: Length) -> Result<()> {
-        match length {
-            // A stream of HTTP/2 would read on to the end. On HTTP/1 the exchange ends by itself.
-            Length::Large if session.req_header().version == Version::HTTP_2 => return Err(given_up()),
-            Length::Large | Length::Unknown if uploads(session) => return Err(given_up()),
-            Length::Large => return Ok(()),
-            Length::Small | Length::Unknown => {}
-        }
-        for _ in 0..CHANCES {
-            tokio::task::yield_now().await;
-        }
-        Ok(())
-    }
-
-    /// The exchange is over: nobody waits for the backend any more.
+    /// The body has ended, or the exchange has.
     pub fn stop(&mut self) {
         self.deadline = None;
-    }
-
-    /// Takes a piece of the body.
-    ///
-    /// # Errors
-    /// When the body is too long or takes too long.
-    pub fn feed(&mut self, length: usize, end: bool) -> Result<()> {
-        self.left = self.left.saturating_sub(length as u64);
-        if end {
-            self.stop();
-        } else if self.left == 0 || self.since.elapsed() > PATIENCE {
-            return Err(given_up());
-        }
-        Ok(())
     }
 }
 
@@ -93,21 +57,28 @@ impl Length {
         }
     }
 
-    /// Whether the client's connection ends with this exchange: an upload that is still under way would wait for Pingora to
-    /// pass on the response, and that for the upload.
-    pub fn ends_connection(self, session: &mut Session) -> bool {
-        self != Length::Small && uploads(session)
+    /// Whether the exchange is given up with the page: an upload that is still under way would wait for Pingora to pass on
+    /// the response, and that for the upload.
+    pub fn ends_exchange(self, session: &mut Session) -> bool {
+        self != Length::Small && !session.as_downstream_mut().is_body_done()
+    }
+
+    /// A chance for the body to arrive before Pingora sees that the client has all it was promised.
+    pub async fn wait(self) {
+        if self != Length::Large {
+            for _ in 0..CHANCES {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 }
 
-/// Whether an HTTP/1 client is still sending its request.
-fn uploads(session: &mut Session) -> bool {
-    session.req_header().version != Version::HTTP_2 && !session.as_downstream_mut().is_body_done()
-}
-
-/// The mark of an exchange that was given up after the client had its response.
-fn given_up() -> Box<Error> {
-    Error::explain(ErrorType::Custom("GivenUp"), "nobody wants the rest of the backend's response")
+/// Ends an exchange whose client has its response.
+///
+/// # Errors
+/// Always; the context knows that it is none.
+pub fn give_up() -> Result<()> {
+    Error::e_explain(ErrorType::Custom("GivenUp"), "nobody wants the rest of the backend's response")
 }
 
 const MOST: u64 = 64 << 10;

@@ -9,7 +9,7 @@ use pingora_proxy::Session;
 
 use super::ctx::{Ctx, Plan};
 use super::decode::Gunzip;
-use super::discard::{Discard, Length};
+use super::discard::{self, Discard, Length};
 use super::encode::Encoder;
 use crate::exchange::RequestId;
 use crate::middleware::compress::Recipe;
@@ -30,6 +30,14 @@ pub fn check(session: &Session, head: &ResponseHeader) -> Result<()> {
         return Error::e_explain(ErrorType::InvalidHTTPHeader, "101 without a request to switch protocols");
     }
     Ok(())
+}
+
+/// Whether the head says that no body follows. Of HTTP/2 that is not always known yet.
+pub fn is_all(session: &Session, head: &ResponseHeader) -> bool {
+    let never = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let empty = head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    let trailers_only = head.headers.contains_key("grpc-status");
+    never || empty || trailers_only || session.req_header().method == Method::HEAD
 }
 
 /// Finishes the head of a backend's response. Interim responses (1xx) pass as they are.
@@ -62,10 +70,7 @@ pub async fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeade
 /// Sees to it that the client finds the end of a body that lost its length here, or never had one.
 fn frame(session: &mut Session, head: &mut ResponseHeader) -> Result<()> {
     let without_body = session.req_header().method == Method::HEAD
-        || matches!(
-            head.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS
-        );
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
     if without_body || head.headers.contains_key(header::CONTENT_LENGTH) {
         return Ok(());
     }
@@ -104,14 +109,18 @@ async fn replace(
     own.set_version(Version::HTTP_11);
     describe(&mut own, content_type, body.len())?;
     let length = Length::of(head);
-    if length.ends_connection(session) {
+    let given_up = length.ends_exchange(session);
+    if given_up {
         session.set_keepalive(None);
     }
     write(session, ctx, own, body, Form::Routed).await.map_err(Error::into_down)?;
     // A connection of HTTP/2 is shared with others.
     let backend = ctx.backend_fd.filter(|_| head.version != Version::HTTP_2);
     ctx.discard = Some(Discard::new(backend));
-    Discard::wait(session, length).await?;
+    if given_up {
+        return discard::give_up();
+    }
+    length.wait().await;
     session.set_ignore_info_resp(true);
     head.set_status(StatusCode::EARLY_HINTS)
 }
@@ -204,6 +213,9 @@ fn unpack(ctx: &mut Ctx, head: &mut ResponseHeader) {
 /// Writes a reply of our own. Behind a route it passes the chain backwards; maintenance and replies without a route do not.
 pub async fn reply(session: &mut Session, ctx: &mut Ctx, reply: &Reply, form: Form) -> Result<()> {
     let (content_type, body) = reply.content(&session.req_header().headers);
+    if reply.closes {
+        session.set_keepalive(None);
+    }
     let mut head = ResponseHeader::build(reply.status, Some(8))?;
     for (name, value) in &reply.headers {
         head.append_header(titled(name), value.clone())?;
