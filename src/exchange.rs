@@ -86,7 +86,7 @@ pub enum Reason {
     Ok,
     /// The client went away before the end.
     ClientGone,
-    /// The client was too slow to send its head or body.
+    /// The client was too slow: to send its head or body, or to take its response.
     ClientTimeout,
     /// The request is malformed or ambiguous; refused by the gate.
     BadRequest,

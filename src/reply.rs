@@ -18,6 +18,8 @@ pub struct Reply {
     pub body: Body,
     /// Further headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether the connection ends with it: nobody is going to read the rest of the request.
+    pub closes: bool,
 }
 
 /// Content of a reply.
@@ -39,7 +41,7 @@ pub enum Body {
 impl Reply {
     /// A negotiated message.
     pub fn message(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Reply {
-        Reply { status, body: Body::Message(message.into()), headers: Vec::new() }
+        Reply { status, body: Body::Message(message.into()), headers: Vec::new(), closes: false }
     }
 
     /// A negotiated message that repeats the status: `403 Forbidden`.
@@ -50,18 +52,23 @@ impl Reply {
 
     /// Given bytes.
     pub fn exact(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Reply {
-        Reply { status, body: Body::Exact { content_type, bytes: bytes.into() }, headers: Vec::new() }
+        Reply { status, body: Body::Exact { content_type, bytes: bytes.into() }, headers: Vec::new(), closes: false }
     }
 
     /// A head without content.
     pub fn empty(status: StatusCode) -> Reply {
-        Reply { status, body: Body::Empty, headers: Vec::new() }
+        Reply { status, body: Body::Empty, headers: Vec::new(), closes: false }
     }
 
     /// Adds a header.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Reply {
         self.headers.push((name, value));
         self
+    }
+
+    /// Ends the connection behind it. HTTP/2 has nothing to end: there, only the stream is over.
+    pub fn closing(self) -> Reply {
+        Reply { closes: true, ..self }
     }
 
     /// The content in the form that this client asked for, with its `Content-Type`.

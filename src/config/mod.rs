@@ -38,11 +38,14 @@ mod parse;
 mod place;
 mod problem;
 mod provider;
+mod reader;
 mod replies;
 mod route;
 pub mod sample;
 mod scalar;
 pub mod secret;
+#[cfg(test)]
+mod testing;
 pub mod units;
 mod unsupported;
 

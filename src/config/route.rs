@@ -205,7 +205,7 @@ impl Default for Security {
     }
 }
 
-/// TLS to the backend; the last three are paths, PEM, or base64 of PEM, and count only together.
+/// TLS to the backend; the last three are paths, PEM, or base64 of PEM. The last two go together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct BackendTls {

@@ -20,7 +20,7 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 16] = [
+const FEATURES: [Feature; 17] = [
     (
         |c| {
             let most = c.gateway.transport.max_conns_per_host;
@@ -29,6 +29,15 @@ const FEATURES: [Feature; 16] = [
         },
         Use::Warn,
         "connections to a backend are not bounded",
+    ),
+    (
+        |c| {
+            let most = c.gateway.transport.max_idle_conns_per_host;
+            let asked = most != Transport::default().max_idle_conns_per_host;
+            given(asked, &c.gateway.at, "networking.transport.maxIdleConnsPerHost")
+        },
+        Use::Warn,
+        "unused connections are bounded by maxIdleConns, for all backends together",
     ),
     (
         |c| given(c.gateway.providers.http.as_ref().is_some_and(|p| p.enabled), &c.gateway.at, "providers.http"),
@@ -132,18 +141,7 @@ fn interceptors(config: &Config) -> Vec<Place> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Env, Source, load};
-
-    fn findings(yaml: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("goma.yml");
-        std::fs::write(&path, yaml).unwrap();
-        let report = match load(&Source { path: Some(path), env: Env::default() }) {
-            Ok(loaded) => super::Report { errors: vec![], warnings: loaded.warnings },
-            Err(report) => report,
-        };
-        report.to_string().replace(&format!("{}/", folder.path().display()), "")
-    }
+    use crate::config::testing::findings;
 
     #[test]
     fn what_would_weaken_protection_or_drop_a_service_is_refused_and_the_rest_is_named() {
@@ -170,8 +168,13 @@ mod tests {
                 "gateway.analytics",
                 "is not supported yet; no events are sent",
             ),
+            (
+                "networking: {transport: {maxIdleConns: 9, maxIdleConnsPerHost: 3}}",
+                "warning: ",
+                "gateway.networking.transport.maxIdleConnsPerHost",
+                "is not supported yet; unused connections are bounded by maxIdleConns, for all backends together",
+            ),
             ("redis: {addr: 'r:1'}", "warning: ", "gateway.redis", "is not supported yet; nothing is kept in Redis"),
-            ("cors: {origins: ['*']}", "warning: ", "gateway.cors", "is not supported yet; no CORS headers are sent"),
             (
                 "entryPoints: {webSecure: {}}",
                 "warning: ",

@@ -8,6 +8,7 @@ pub mod access;
 pub mod access_log;
 pub mod access_policy;
 pub mod add_prefix;
+pub mod body_limit;
 pub mod bots;
 pub mod chain;
 pub mod cors;
@@ -15,10 +16,16 @@ pub mod geo_block;
 mod goregex;
 pub mod paths;
 mod ranges;
+mod reading;
+pub mod redirects;
 pub mod reference;
+mod replace;
+pub mod request_headers;
 pub mod response_headers;
+pub mod rewrite_regex;
 mod shell;
 mod spelled;
+pub mod strip_query;
 pub mod user_agent_block;
 
 use std::borrow::Cow;
@@ -243,9 +250,16 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<access_log::AccessLog>(),
     Kind::of::<access_policy::AccessPolicy>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<body_limit::BodyLimit>(),
     Kind::of::<bots::BotDetection>(),
     Kind::of::<geo_block::GeoBlock>(),
+    Kind::of::<redirects::fixed::Redirect>(),
+    Kind::of::<redirects::pattern::RedirectRegex>(),
+    Kind::of::<redirects::scheme::RedirectScheme>(),
+    Kind::of::<request_headers::RequestHeaders>(),
     Kind::of::<response_headers::ResponseHeaders>(),
+    Kind::of::<rewrite_regex::RewriteRegex>(),
+    Kind::of::<strip_query::StripQuery>(),
     Kind::of::<user_agent_block::UserAgentBlock>(),
 ];
 
@@ -253,7 +267,6 @@ pub const KINDS: &[Kind] = &[
 pub const LATER: &[&str] = &[
     "basic",
     "basicAuth",
-    "bodyLimit",
     "errorInterceptor",
     "forwardAuth",
     "httpCache",
@@ -265,10 +278,4 @@ pub const LATER: &[&str] = &[
     "oauth2",
     "rateLimit",
     "ratelimit",
-    "redirect",
-    "redirectRegex",
-    "redirectScheme",
-    "requestHeaders",
-    "rewriteRegex",
-    "stripQuery",
 ];

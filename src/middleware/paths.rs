@@ -120,6 +120,11 @@ impl Paths {
         }
     }
 
+    /// Whether a middleware that guards nothing applies to a raw path: where there are none, to every path.
+    pub fn take(&self, raw: &str) -> bool {
+        self.is_empty() || gate::path(raw).is_ok_and(|path| path.forms().any(|form| self.matches(form)))
+    }
+
     /// Whether one form of a path is listed.
     pub fn matches(&self, path: &str) -> bool {
         self.rules.expressions.is_match(path) || self.texts.iter().any(|text| text.matches(path))

@@ -27,13 +27,6 @@ use crate::trust;
 /// Reads the facts of the request and decides what is to be done with it.
 pub fn arrive(session: &mut Session, ctx: &mut Ctx) {
     ctx.conn = conn(session);
-    // On HTTP/1 the entry point has looked at the bytes; HTTP/2 comes parsed.
-    if session.req_header().version == Version::HTTP_2
-        && let Err(refusal) = check_http2(session.req_header(), ctx)
-    {
-        ctx.plan = refused(&refusal);
-        return;
-    }
     tidy(session.req_header_mut());
     let (peer, tls) = ctx.conn.as_ref().map_or((UNKNOWN, false), |conn| (conn.peer.ip(), conn.tls));
     let exchange = exchange(session.req_header(), &ctx.snapshot, peer, tls);
@@ -56,10 +49,6 @@ pub(crate) fn tidy(head: &mut RequestHeader) {
 fn conn(session: &Session) -> Option<Arc<ConnInfo>> {
     let digest = session.digest()?.proxy_digest.as_ref()?;
     digest.user_data.as_ref()?.downcast_ref::<Arc<ConnInfo>>().cloned()
-}
-
-fn check_http2(head: &RequestHeader, ctx: &Ctx) -> Result<(), Refusal> {
-    gate::semantics(head, &ctx.snapshot.head_limits)
 }
 
 fn refused(refusal: &Refusal) -> Plan {

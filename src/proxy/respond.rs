@@ -29,6 +29,14 @@ pub fn check(session: &Session, head: &ResponseHeader) -> Result<()> {
     Ok(())
 }
 
+/// Whether the head says that no body follows. Of HTTP/2 that is not always known yet.
+pub fn is_all(session: &Session, head: &ResponseHeader) -> bool {
+    let never = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let empty = head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    let trailers_only = head.headers.contains_key("grpc-status");
+    never || empty || trailers_only || session.req_header().method == Method::HEAD
+}
+
 /// Finishes the head of a backend's response. Interim responses (1xx) pass as they are.
 pub fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -145,6 +153,9 @@ fn unpack(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result
 /// Writes a reply of our own. Behind a route it passes the chain backwards; maintenance and replies without a route do not.
 pub async fn reply(session: &mut Session, ctx: &mut Ctx, reply: &Reply, form: Form) -> Result<()> {
     let (content_type, body) = reply.content(&session.req_header().headers);
+    if reply.closes {
+        session.set_keepalive(None);
+    }
     let mut head = ResponseHeader::build(reply.status, Some(8))?;
     if let Some(content_type) = content_type {
         head.insert_header(header::CONTENT_TYPE, content_type)?;

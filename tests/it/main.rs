@@ -1,25 +1,30 @@
 //! The integration tests: one binary, one file a promise. See `world` for what they play with.
 
+mod access_log;
 mod access_policy;
 mod admin;
+mod backend_tls;
 mod balancing;
+mod body_limit;
 mod cli;
 mod conf;
 mod demo;
 mod explain;
-mod explained;
 mod gate;
 mod geo_block;
 mod headers;
 mod health;
 mod http2;
 mod middlewares;
+mod redirects;
 mod reload;
 mod replies;
+mod request_shaping;
 mod rewriting;
 mod routing;
 mod stop;
 mod streaming;
+mod timeouts;
 mod user_agents;
 mod watching;
 mod websocket;

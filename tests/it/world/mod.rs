@@ -27,6 +27,7 @@ mod mmdb;
 mod origin;
 mod origin2;
 mod place;
+mod tls;
 mod websocket;
 mod wire;
 
@@ -45,6 +46,7 @@ pub use mmdb::mmdb;
 pub use origin::{Origin, Seen};
 pub use origin2::Origin2;
 pub use place::{free_port, listen};
+pub use tls::{Authority, Hello, Identity, TlsFront};
 pub use websocket::{Frame, WebSocket};
 pub use wire::{Headers, Left, Pattern, Wire};
 
