@@ -35,6 +35,7 @@ pub struct BodyLimit {
 impl Settings for BodyLimit {
     const KIND: &'static [&'static str] = &["bodyLimit"];
     const GUARDS: bool = true;
+    const PATHS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/bodyLimit.yml");
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {

@@ -11,7 +11,12 @@ pub mod add_prefix;
 pub mod body_limit;
 pub mod bots;
 pub mod chain;
+pub mod compress;
 pub mod cors;
+pub mod encodings;
+pub mod error_interceptor;
+pub mod error_page;
+pub mod exploit;
 pub mod geo_block;
 mod goregex;
 pub mod paths;
@@ -125,6 +130,10 @@ pub enum Part {
     Headers(response_headers::Policy),
     /// Fields of the access line.
     LogFields(access_log::Fields),
+    /// Pages of the shell in place of error bodies.
+    Errors(error_interceptor::Interceptor),
+    /// Compression of the shell.
+    Compress(compress::Compression),
 }
 
 /// Settings of one kind: deserialized from `rule`, then built in one fallible step. Their doc comments are the kind's
@@ -134,6 +143,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
     const KIND: &'static [&'static str];
     /// Whether a mistake in it would weaken protection; such rules are read more strictly.
     const GUARDS: bool;
+    /// Whether `paths` of the definition count.
+    const PATHS: bool = true;
     /// A whole configuration with the kind in use, loaded by a test.
     const EXAMPLE: &'static str;
 
@@ -153,6 +164,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
 pub struct Tools {
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Files of error pages.
+    pub files: error_page::Files,
     /// Country databases.
     pub geo: Arc<GeoIp>,
 }
@@ -202,6 +215,7 @@ impl Kind {
             build: |definition, scope| {
                 let (settings, mut warnings) = definition.rule.decode::<S>(S::GUARDS)?;
                 warnings.extend(settings.doubts(scope));
+                warnings.extend(stray_paths::<S>(scope));
                 Ok((settings.build(scope)?, warnings))
             },
         }
@@ -244,6 +258,14 @@ impl Kind {
     }
 }
 
+/// `paths` of a kind that is for all requests, as in Goma.
+fn stray_paths<S: Settings>(scope: &Scope<'_>) -> Option<Problem> {
+    let paths = scope.place.child("paths");
+    let stray = !S::PATHS && !scope.paths.is_empty();
+    let message = format!("do not count for `{}`: it is for every request of a route", S::KIND[0]);
+    stray.then(|| paths.warning(message, "remove them, or give those paths a route of their own"))
+}
+
 /// Every kind, a line each.
 pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
@@ -257,6 +279,9 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<redirects::pattern::RedirectRegex>(),
     Kind::of::<redirects::scheme::RedirectScheme>(),
     Kind::of::<request_headers::RequestHeaders>(),
+    Kind::of::<compress::Compress>(),
+    Kind::of::<error_interceptor::ErrorInterceptor>(),
+    Kind::of::<exploit::ExploitProtection>(),
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),
@@ -267,7 +292,6 @@ pub const KINDS: &[Kind] = &[
 pub const LATER: &[&str] = &[
     "basic",
     "basicAuth",
-    "errorInterceptor",
     "forwardAuth",
     "httpCache",
     "jwt",

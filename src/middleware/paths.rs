@@ -16,7 +16,7 @@ use crate::config::{Place, Problem};
 use crate::gate;
 
 /// The `paths` of a middleware definition; shared by all routes that use it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PathRules {
     entries: Vec<String>,
     expressions: RegexSet,

@@ -43,6 +43,7 @@ pub struct RewriteRegex {
 impl Settings for RewriteRegex {
     const KIND: &'static [&'static str] = &["rewriteRegex"];
     const GUARDS: bool = false;
+    const PATHS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/rewriteRegex.yml");
 
     fn doubts(&self, scope: &Scope<'_>) -> Vec<Problem> {

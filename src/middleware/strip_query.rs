@@ -40,6 +40,7 @@ pub struct StripQuery {
 impl Settings for StripQuery {
     const KIND: &'static [&'static str] = &["stripQuery"];
     const GUARDS: bool = false;
+    const PATHS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/stripQuery.yml");
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::config::{Config, Env, Gateway, Middleware as Definition, Place, Problem, Report, Route, expand};
 use crate::middleware::chain::Listed;
 use crate::middleware::cors::Cors;
-use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools, bots};
+use crate::middleware::error_interceptor::{ErrorInterceptor, Interceptor};
+use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools, bots, exploit};
 
 /// All definitions of a configuration, ready to be built.
 pub struct Chains<'a> {
@@ -35,7 +36,7 @@ impl<'a> Chains<'a> {
     pub fn new(config: &'a Config, env: &'a Env, tools: &'a Tools, report: &mut Report) -> Chains<'a> {
         let shared = Shared { env, tools, geo_database: config.gateway.geoip.database.trim() };
         let mut chains = Chains { definitions: HashMap::new(), shared };
-        chains.gateway_cors(&config.gateway, report);
+        chains.gateway_sections(&config.gateway, report);
         for definition in &config.middlewares {
             let ready = Ready::new(definition, shared, report);
             chains.definitions.insert(&definition.name, ready);
@@ -47,14 +48,27 @@ impl<'a> Chains<'a> {
     pub fn route(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Option<Chain> {
         let place = Anywhere { name: &route.name, path: &route.path, target: route.target.as_deref() };
         let cors = cors(route, gateway, report);
+        let errors = self.errors(route, gateway, report);
         let first = built_in(route, self.shared.tools);
         let mut chain = self.chain(first, &route.middlewares, &route.at.child("middlewares"), &place, report)?;
         chain.shell.set_cors(cors.ok()?);
+        chain.shell.set_older_errors(errors.ok()?);
         Some(chain)
     }
 
-    /// The gateway's section is judged once, not for every route that takes it.
-    fn gateway_cors(&self, gateway: &Gateway, report: &mut Report) {
+    /// The older `errorInterceptor` section of a route, the gateway's behind it.
+    fn errors(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Result<Option<Interceptor>, ()> {
+        let (section, of_gateway) = (&route.error_interceptor, &gateway.error_interceptor);
+        let at = route.at.child("errorInterceptor");
+        report.extend(ErrorInterceptor::older_doubts(section, &at, of_gateway));
+        ErrorInterceptor::joined(section, &at, of_gateway, &self.shared.tools.files)
+            .map_err(|problems| report.extend(problems))
+    }
+
+    /// The gateway's sections are judged once, not for every route that takes them.
+    fn gateway_sections(&self, gateway: &Gateway, report: &mut Report) {
+        let at = gateway.at.child("errorInterceptor");
+        report.extend(ErrorInterceptor::older(&gateway.error_interceptor, &at, &self.shared.tools.files));
         let at = gateway.at.child("cors");
         report.extend(Cors::doubts(&gateway.cors, &at));
         report.extend(Cors::older(&gateway.cors, &[], &at).err().unwrap_or_default());
@@ -103,9 +117,14 @@ impl<'a> Chains<'a> {
     }
 }
 
-/// Guards that a route switches on by itself; they come before its middlewares.
+/// Guards that a route switches on by itself; they come before its middlewares. Spec middlewares §3.
 fn built_in(route: &Route, tools: &Tools) -> Vec<(Listed, &'static str, Part)> {
     let mut parts = Vec::new();
+    if route.security.exploit_protection {
+        let kind = "exploitProtection";
+        let listed = Listed { name: "security.enableExploitProtection".to_owned(), kind: kind.to_owned() };
+        parts.push((listed, kind, Part::Step(exploit::route_guard(tools, &route.name))));
+    }
     if route.security.bot_detection {
         let listed = Listed { name: "enableBotDetection".to_owned(), kind: "botDetection".to_owned() };
         parts.push((listed, "botDetection", Part::Step(bots::route_guard(tools))));

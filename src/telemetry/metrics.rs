@@ -23,6 +23,7 @@ pub struct Metrics {
     registry: Registry,
     shared: Arc<Shared>,
     connections: IntGaugeVec,
+    exploits: IntCounterVec,
     reloads: IntCounterVec,
     bots: IntCounterVec,
     geo_denied: IntCounterVec,
@@ -51,6 +52,7 @@ impl Metrics {
             registry: Registry::new(),
             shared: Arc::new(Shared::default()),
             connections: table::CONNECTIONS.gauges(),
+            exploits: table::EXPLOITS.counters(),
             reloads: table::RELOADS.counters(),
             bots: table::BOTS.counters(),
             geo_denied: table::GEO_DENIED.counters(),
@@ -62,7 +64,8 @@ impl Metrics {
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
-        for counters in [&metrics.reloads, &metrics.bots, &metrics.geo_denied, &metrics.geo_unknown] {
+        for counters in [&metrics.reloads, &metrics.exploits, &metrics.bots, &metrics.geo_denied, &metrics.geo_unknown]
+        {
             metrics.register(counters.clone());
         }
         for gauge in [&metrics.reloaded_at, &metrics.routes_count, &metrics.middlewares_count] {
@@ -115,6 +118,11 @@ impl Metrics {
     /// A request was refused before its route was known.
     pub fn refused(&self, reason: Reason) {
         self.shared.refused.add(reason);
+    }
+
+    /// A request looked like an attack. A look-up: for findings, not for every request.
+    pub fn exploit(&self, family: &str, place: &str, mode: &str) {
+        self.exploits.with_label_values(&[family, mode, place]).inc();
     }
 
     /// Log lines were dropped; `total` since the start.

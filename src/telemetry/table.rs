@@ -87,6 +87,8 @@ declare! {
 
     REFUSED = Counter "goma_edge_refused_requests_total" ["reason"]
         "Requests refused before a route was known.";
+    EXPLOITS = Counter "goma_edge_exploits_total" ["family", "mode", "place"]
+        "Requests that looked like an attack to exploit protection, by what they looked like and where.";
     CONNECTIONS = Gauge "goma_edge_connections" ["entry_point"]
         "Connections from clients that are open now.";
     RELOADS = Counter "goma_edge_reloads_total" ["result"]

@@ -37,6 +37,7 @@ pub struct Redirect {
 impl Settings for Redirect {
     const KIND: &'static [&'static str] = &["redirect"];
     const GUARDS: bool = false;
+    const PATHS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../../conf/examples/middlewares/redirect.yml");
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {

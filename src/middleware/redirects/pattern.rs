@@ -48,6 +48,7 @@ pub struct RedirectRegex {
 impl Settings for RedirectRegex {
     const KIND: &'static [&'static str] = &["redirectRegex"];
     const GUARDS: bool = false;
+    const PATHS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../../conf/examples/middlewares/redirectRegex.yml");
 
     fn doubts(&self, scope: &Scope<'_>) -> Vec<Problem> {

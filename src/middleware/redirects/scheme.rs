@@ -40,6 +40,7 @@ pub struct RedirectScheme {
 impl Settings for RedirectScheme {
     const KIND: &'static [&'static str] = &["redirectScheme"];
     const GUARDS: bool = true;
+    const PATHS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../../conf/examples/middlewares/redirectScheme.yml");
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {

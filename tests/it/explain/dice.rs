@@ -81,7 +81,8 @@ impl Dice {
         let methods = self.pick(&["[]", "[]", "[GET]", "[GET, POST, HEAD]"]);
         let rewrite = self.pick(&["''", "''", "/", "/v2", "/v2/x/"]);
         let (enabled, closed, forward) = (!self.one_in(10), self.one_in(10), self.one_in(2));
-        let mut middlewares = self.some(&["guard", "ends", "one", "two", "all", "some"]);
+        let mut middlewares = self
+            .some(&["guard", "ends", "one", "two", "all", "some", "regex", "strip", "tell", "away", "tls", "small"]);
         middlewares.shuffle(&mut self.0);
         let middlewares = middlewares.join(", ");
         let backends = self.backends();
@@ -155,11 +156,17 @@ const RULES: [&str; 6] = [
 /// Each policy sets a header with its name; `who` tells the route.
 const MIDDLEWARES: &str = "
 middlewares:
-- {name: who, type: responseHeaders, rule: {statuses: [200, 403, 405, 410, 503], setHeaders: {X-Route: '{route.name}'}}}
-- {name: all, type: responseHeaders, rule: {statuses: [200, 403, 405, 410, 503], setHeaders: {X-all: '1'}}}
-- {name: some, type: responseHeaders, paths: [/a/*, /p1/*], rule: {statuses: [200, 403, 405, 410, 503], setHeaders: {X-some: '1'}}}
+- {name: who, type: responseHeaders, rule: {statuses: [200, 302, 307, 400, 403, 405, 410, 503], setHeaders: {X-Route: '{route.name}'}}}
+- {name: all, type: responseHeaders, rule: {statuses: [200, 302, 307, 400, 403, 405, 410, 503], setHeaders: {X-all: '1'}}}
+- {name: some, type: responseHeaders, paths: [/a/*, /p1/*], rule: {statuses: [200, 302, 307, 400, 403, 405, 410, 503], setHeaders: {X-some: '1'}}}
 - {name: guard, type: access, paths: [/b, /a/b/*]}
 - {name: ends, type: access, paths: ['x$'], rule: {statusCode: 410}}
 - {name: one, type: addPrefix, rule: {prefix: /p1}}
 - {name: two, type: addPrefix, rule: {prefix: /p2/q/}}
+- {name: regex, type: rewriteRegex, rule: {pattern: '/(a|b)(/|$)', replacement: '/$1-{{goma.headers.X-Own}}{{goma.query.y}}$2'}}
+- {name: strip, type: stripQuery, rule: {params: [x], methods: [GET, POST]}}
+- {name: tell, type: requestHeaders, paths: [/a/*, /p1/*], rule: {setHeaders: {X-Told: '1', X-Forwarded-Proto: https}, removeHeaders: [X-Own]}}
+- {name: away, type: redirectRegex, rule: {pattern: '^/([^?]*)[?]x=1$', replacement: '/gone/$1', keepMethod: true}}
+- {name: tls, type: redirectScheme, rule: {scheme: http, port: 8080}}
+- {name: small, type: bodyLimit, rule: {limit: 1K}}
 ";

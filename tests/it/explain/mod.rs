@@ -212,9 +212,12 @@ async fn the_running_gateway_does_what_was_explained() {
             *outcomes.entry(said["outcome"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
         }
     }
-    for outcome in ["ok", "no_route", "method_not_allowed", "maintenance", "denied:access", "no_backend", "bad_request"]
-    {
-        assert!(outcomes.get(outcome).is_some_and(|count| *count >= 5), "the dice rarely show {outcome}: {outcomes:?}");
+    let words = ["ok", "no_route", "method_not_allowed", "maintenance", "no_backend", "bad_request"];
+    for outcome in words.iter().chain(&["denied:access", "answered:redirectRegex", "answered:redirectScheme"]) {
+        assert!(
+            outcomes.get(*outcome).is_some_and(|count| *count >= 5),
+            "the dice rarely show {outcome}: {outcomes:?}"
+        );
     }
 }
 
