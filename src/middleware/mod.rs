@@ -273,6 +273,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<access_policy::AccessPolicy>(),
     Kind::of::<add_prefix::AddPrefix>(),
     Kind::of::<body_limit::BodyLimit>(),
+    Kind::of::<bots::BotDetection>(),
+    Kind::of::<geo_block::GeoBlock>(),
     Kind::of::<redirects::fixed::Redirect>(),
     Kind::of::<redirects::pattern::RedirectRegex>(),
     Kind::of::<redirects::scheme::RedirectScheme>(),
@@ -283,8 +285,6 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),
-    Kind::of::<bots::BotDetection>(),
-    Kind::of::<geo_block::GeoBlock>(),
     Kind::of::<user_agent_block::UserAgentBlock>(),
 ];
 

@@ -51,7 +51,7 @@ async fn bots_stay_out_and_browsers_get_in() {
     }
     assert_eq!(gateway.get("/").header("User-Agent", CHROME).await.status, 200);
     assert_eq!(gateway.get("/").await.status, 200, "who says nothing");
-    assert!(gateway.logs("denied:botDetection").await.contains("bot: Googlebot"));
+    assert!(gateway.logs("bot: Googlebot").await.contains("denied:botDetection"));
     gateway.counts(r#"goma_edge_bots_total{action="blocked",category="search-engine",name="m"} 1"#).await;
     gateway.counts(r#"goma_edge_bots_total{action="blocked",category="http-library",name="m"} 2"#).await;
     gateway.counts(r#"goma_edge_bots_total{action="blocked",category="unknown",name="m"} 2"#).await;

@@ -26,6 +26,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use detect::Sight;
+use detect::{DETECTOR, Detector};
 
 use super::{Flow, Middleware, Part, Paths, Scope, Settings, Tools, Verdict};
 use crate::config::{Place, Problem, nearest};
@@ -36,7 +37,7 @@ use tally::{Outcome, Tally};
 
 /// Looks at a user agent: whether it is a bot's.
 pub fn look(agent: &[u8]) -> Sight {
-    detect::DETECTOR.look(agent)
+    DETECTOR.look(agent)
 }
 
 /// Keeps bots out by what they say of themselves, or counts them. Search engines can be let in by name.
@@ -85,6 +86,7 @@ impl Settings for BotDetection {
                 deny,
                 empty_passes: self.allow_empty_user_agent,
                 paths: (!scope.paths.is_empty()).then(|| Paths::of(scope)),
+                detector: &DETECTOR,
                 tally: Tally::new(&scope.tools.metrics, scope.name),
             }))),
             (mode, allow, deny) => Err([mode.err(), allow.err(), deny.err()].into_iter().flatten().flatten().collect()),
@@ -100,6 +102,7 @@ pub fn route_guard(tools: &Tools) -> Arc<dyn Middleware> {
         deny: Names::default(),
         empty_passes: true,
         paths: None,
+        detector: &DETECTOR,
         tally: Tally::new(&tools.metrics, "enableBotDetection"),
     })
 }
@@ -181,6 +184,8 @@ struct Guard {
     empty_passes: bool,
     /// None: all.
     paths: Option<Paths>,
+    /// Made by now, and not by the first request.
+    detector: &'static Detector,
     tally: Tally,
 }
 
@@ -193,7 +198,7 @@ impl Middleware for Guard {
         if agent.is_empty() && self.empty_passes {
             return Flow::Next;
         }
-        let sight = look(agent);
+        let sight = self.detector.look(agent);
         let denied = self.deny.name(agent, &sight);
         if !denied && !sight.is_bot() {
             return Flow::Next;
