@@ -7,6 +7,7 @@
 pub mod access;
 pub mod access_log;
 pub mod add_prefix;
+pub mod auth;
 pub mod chain;
 pub mod cors;
 mod goregex;
@@ -27,6 +28,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 
 pub use chain::Chain;
 pub use paths::{PathRules, Paths};
@@ -140,6 +142,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
 pub struct Tools {
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Where background work runs; `None` where a configuration is only checked.
+    pub handle: Option<Handle>,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
