@@ -8,11 +8,15 @@ pub mod access;
 pub mod access_log;
 pub mod add_prefix;
 pub mod auth;
+pub mod basic;
 pub mod chain;
 pub mod cors;
+pub mod forward_auth;
 mod goregex;
+pub mod ldap;
 pub mod paths;
 pub mod reference;
+mod remember;
 pub mod response_headers;
 mod shell;
 mod spelled;
@@ -142,6 +146,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
 pub struct Tools {
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Checks passwords.
+    pub checker: Arc<basic::checker::Checker>,
     /// Where background work runs; `None` where a configuration is only checked.
     pub handle: Option<Handle>,
 }
@@ -236,23 +242,21 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<basic::Basic>(),
+    Kind::of::<forward_auth::ForwardAuth>(),
+    Kind::of::<ldap::Ldap>(),
     Kind::of::<response_headers::ResponseHeaders>(),
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
 pub const LATER: &[&str] = &[
     "accessPolicy",
-    "basic",
-    "basicAuth",
     "bodyLimit",
     "errorInterceptor",
-    "forwardAuth",
     "geoBlock",
     "httpCache",
     "jwt",
     "jwtAuth",
-    "ldap",
-    "ldapAuth",
     "oauth",
     "oauth2",
     "rateLimit",

@@ -106,6 +106,9 @@ fn finish(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) -> Resu
     let (Plan::Route(route), Some(exchange)) = (&ctx.plan, &ctx.exchange) else { return Ok(()) };
     head.insert_header("X-Goma-Request-ID", id(&exchange.id))?;
     route.chain.response(ctx.ran, exchange, head);
+    for cookie in &exchange.cookies {
+        head.append_header("Set-Cookie", cookie.clone())?;
+    }
     if route.chain.shell.changes_heads() {
         let answering = Answering {
             asked: request.uri.path(),

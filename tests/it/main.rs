@@ -2,11 +2,13 @@
 
 mod admin;
 mod balancing;
+mod basic;
 mod cli;
 mod conf;
 mod demo;
 mod explain;
 mod explained;
+mod forward_auth;
 mod gate;
 mod headers;
 mod health;
