@@ -13,6 +13,7 @@ mod gate;
 mod headers;
 mod health;
 mod http2;
+mod ldap;
 mod middlewares;
 mod reload;
 mod replies;

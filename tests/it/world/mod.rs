@@ -26,6 +26,7 @@ mod load;
 mod origin;
 mod origin2;
 mod place;
+mod slapd;
 mod websocket;
 mod wire;
 
@@ -43,6 +44,7 @@ pub use load::{Load, Tally};
 pub use origin::{Origin, Seen};
 pub use origin2::Origin2;
 pub use place::{free_port, listen};
+pub use slapd::Slapd;
 pub use websocket::{Frame, WebSocket};
 pub use wire::{Headers, Left, Pattern, Wire};
 
