@@ -14,6 +14,7 @@
 //! | [`middleware`] | the trait, the chain, `KINDS` (one line a kind), one file each |
 //! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer |
 //! | [`telemetry`] | metrics in one table, log, access log |
+//! | [`outbound`] | one pooled HTTP client for calls beside the data path |
 //! | [`provider`] | where dynamic configuration comes from: watched files |
 //! | [`admin`] | bodies of health, readiness and reload |
 //! | [`config`] | the Goma document as plain types: load, expansion, secrets, legacy keys, lenient scalars |
@@ -34,6 +35,7 @@ pub mod fields;
 pub mod gate;
 pub mod geoip;
 pub mod middleware;
+pub mod outbound;
 pub mod provider;
 pub mod proxy;
 pub mod reply;

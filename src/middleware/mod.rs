@@ -8,6 +8,8 @@ pub mod access;
 pub mod access_log;
 pub mod access_policy;
 pub mod add_prefix;
+pub mod auth;
+pub mod basic;
 pub mod body_limit;
 pub mod bots;
 pub mod chain;
@@ -17,13 +19,16 @@ pub mod encodings;
 pub mod error_interceptor;
 pub mod error_page;
 pub mod exploit;
+pub mod forward_auth;
 pub mod geo_block;
 mod goregex;
+pub mod ldap;
 pub mod paths;
 mod ranges;
 mod reading;
 pub mod redirects;
 pub mod reference;
+mod remember;
 mod replace;
 pub mod request_headers;
 pub mod response_headers;
@@ -44,6 +49,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 
 pub use chain::Chain;
 pub use paths::{PathRules, Paths};
@@ -168,6 +174,10 @@ pub struct Tools {
     pub files: error_page::Files,
     /// Country databases.
     pub geo: Arc<GeoIp>,
+    /// Checks passwords.
+    pub checker: Arc<basic::checker::Checker>,
+    /// Where background work runs; `None` where a configuration is only checked.
+    pub handle: Option<Handle>,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -282,6 +292,9 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<compress::Compress>(),
     Kind::of::<error_interceptor::ErrorInterceptor>(),
     Kind::of::<exploit::ExploitProtection>(),
+    Kind::of::<basic::Basic>(),
+    Kind::of::<forward_auth::ForwardAuth>(),
+    Kind::of::<ldap::Ldap>(),
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),
@@ -289,17 +302,4 @@ pub const KINDS: &[Kind] = &[
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
-pub const LATER: &[&str] = &[
-    "basic",
-    "basicAuth",
-    "forwardAuth",
-    "httpCache",
-    "jwt",
-    "jwtAuth",
-    "ldap",
-    "ldapAuth",
-    "oauth",
-    "oauth2",
-    "rateLimit",
-    "ratelimit",
-];
+pub const LATER: &[&str] = &["httpCache", "jwt", "jwtAuth", "oauth", "oauth2", "rateLimit", "ratelimit"];

@@ -72,6 +72,7 @@ pub(crate) fn exchange(head: &RequestHeader, snapshot: &Snapshot, peer: IpAddr, 
         started: Instant::now(),
         upstream_time: None,
         attempts: 0,
+        cookies: Vec::new(),
         reason: Reason::Ok,
         why: Cow::Borrowed(""),
     }

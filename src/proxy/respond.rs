@@ -179,6 +179,9 @@ fn finish(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) -> Resu
     let (Plan::Route(route), Some(exchange)) = (&ctx.plan, &ctx.exchange) else { return Ok(None) };
     head.insert_header("X-Goma-Request-ID", id(&exchange.id))?;
     route.chain.response(ctx.ran, exchange, head);
+    for cookie in &exchange.cookies {
+        head.append_header("Set-Cookie", cookie.clone())?;
+    }
     let shell = &route.chain.shell;
     let answering = Answering {
         asked: request.uri.path(),

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily};
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use super::cells::Reasons;
 use super::process;
@@ -31,6 +31,8 @@ pub struct Metrics {
     reloaded_at: IntGauge,
     routes_count: IntGauge,
     middlewares_count: IntGauge,
+    auth: IntCounterVec,
+    auth_outside: HistogramVec,
 }
 
 /// What came of an attempt to apply a configuration.
@@ -60,12 +62,21 @@ impl Metrics {
             reloaded_at: table::RELOADED_AT.gauges().with_label_values::<&str>(&[]),
             routes_count: table::ROUTES.gauges().with_label_values::<&str>(&[]),
             middlewares_count: table::MIDDLEWARES.gauges().with_label_values::<&str>(&[]),
+            auth: table::AUTH.counters(),
+            auth_outside: table::AUTH_OUTSIDE.histograms(),
         };
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
-        for counters in [&metrics.reloads, &metrics.exploits, &metrics.bots, &metrics.geo_denied, &metrics.geo_unknown]
-        {
+        metrics.register(metrics.auth_outside.clone());
+        for counters in [
+            &metrics.reloads,
+            &metrics.exploits,
+            &metrics.bots,
+            &metrics.geo_denied,
+            &metrics.geo_unknown,
+            &metrics.auth,
+        ] {
             metrics.register(counters.clone());
         }
         for gauge in [&metrics.reloaded_at, &metrics.routes_count, &metrics.middlewares_count] {
@@ -128,6 +139,16 @@ impl Metrics {
     /// Log lines were dropped; `total` since the start.
     pub fn log_dropped(&self, total: u64) {
         self.shared.log_dropped.store(total, Relaxed);
+    }
+
+    /// Decisions of authenticating middlewares, by kind, middleware, reason and result.
+    pub fn auth(&self) -> IntCounterVec {
+        self.auth.clone()
+    }
+
+    /// How long an authenticating middleware waits for another server.
+    pub fn auth_outside(&self, kind: &str, middleware: &str) -> Histogram {
+        self.auth_outside.with_label_values(&[kind, middleware])
     }
 
     /// The size of the configuration in force.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use prometheus::core::Desc;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
-use prometheus::{IntCounterVec, IntGaugeVec, Opts};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts};
 
 /// One metric as operators see it.
 #[derive(Debug)]
@@ -98,6 +98,11 @@ declare! {
     LOG_DROPPED = Counter "goma_edge_log_lines_dropped_total" []
         "Log lines given up because they could not be written fast enough.";
 
+    AUTH = Counter "goma_edge_auth_total" ["kind", "middleware", "reason", "result"]
+        "Requests that had to prove who they are: allowed, denied or error, with the reason.";
+    AUTH_OUTSIDE = Histogram "goma_edge_auth_call_duration_seconds" ["kind", "middleware"]
+        "Time that an authenticating middleware waited for another server.";
+
     CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time of the process.";
     OPEN_FDS = Gauge "process_open_fds" [] "Open file descriptors.";
     MAX_FDS = Gauge "process_max_fds" [] "Limit of open file descriptors.";
@@ -141,6 +146,12 @@ impl Declared {
     /// A family of counters of the `prometheus` crate, for what is not counted on every request.
     pub(super) fn counters(&self) -> IntCounterVec {
         IntCounterVec::new(Opts::new(self.name, self.help), self.labels)
+            .expect("the test below builds every declared metric")
+    }
+
+    /// A family of histograms of the `prometheus` crate.
+    pub(super) fn histograms(&self) -> HistogramVec {
+        HistogramVec::new(HistogramOpts::new(self.name, self.help).buckets(BUCKETS.to_vec()), self.labels)
             .expect("the test below builds every declared metric")
     }
 
