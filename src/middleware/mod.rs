@@ -11,6 +11,7 @@ pub mod auth;
 pub mod chain;
 pub mod cors;
 mod goregex;
+pub mod jwt;
 pub mod paths;
 pub mod reference;
 pub mod response_headers;
@@ -144,6 +145,8 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     /// Where background work runs; `None` where a configuration is only checked.
     pub handle: Option<Handle>,
+    /// Key sets by URL.
+    pub key_sets: jwt::KeySets,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -236,6 +239,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<jwt::Jwt>(),
     Kind::of::<response_headers::ResponseHeaders>(),
 ];
 
@@ -249,8 +253,6 @@ pub const LATER: &[&str] = &[
     "forwardAuth",
     "geoBlock",
     "httpCache",
-    "jwt",
-    "jwtAuth",
     "ldap",
     "ldapAuth",
     "oauth",

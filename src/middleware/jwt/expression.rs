@@ -135,7 +135,9 @@ impl Function {
     fn holds(self, operands: usize, claim: &Value, operand: &Operand) -> bool {
         let compare = |value: &Value| match self {
             Function::Prefix => claims::text(value).starts_with(&*operand.text),
-            Function::Contains if operands == 1 => operand.equals(value) || claims::text(value).contains(&*operand.text),
+            Function::Contains if operands == 1 => {
+                operand.equals(value) || claims::text(value).contains(&*operand.text)
+            }
             Function::Equals | Function::OneOf | Function::Contains => operand.equals(value),
         };
         match claim {
@@ -149,7 +151,9 @@ impl Operand {
     /// Of a list, texts count; for a literal also items of its own kind.
     fn minds(&self, item: &Value) -> bool {
         match (item, &self.literal) {
-            (Value::String(_), _) | (Value::Number(_), Some(Value::Number(_))) | (Value::Bool(_), Some(Value::Bool(_))) => true,
+            (Value::String(_), _)
+            | (Value::Number(_), Some(Value::Number(_)))
+            | (Value::Bool(_), Some(Value::Bool(_))) => true,
             _ => false,
         }
     }
@@ -371,7 +375,8 @@ mod tests {
 
     #[test]
     fn quotes_and_literals_count_too() {
-        let claims = json!({"a": "b", "t": true, "n": 1_234_567, "s": "true", "five": "5", "p": "x)y", "ns": [1, 2.5, "3"]});
+        let claims =
+            json!({"a": "b", "t": true, "n": 1_234_567, "s": "true", "five": "5", "p": "x)y", "ns": [1, 2.5, "3"]});
         for (text, expected) in [
             ("Equals('a','b')", true),
             ("Equals(\"a\",\"b\")", true),

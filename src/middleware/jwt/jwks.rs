@@ -79,7 +79,8 @@ struct Jwk {
 fn named_key(value: Value) -> Option<(Box<str>, Key)> {
     let jwk: Jwk = serde_json::from_value(value).ok()?;
     let signs = jwk.usage.as_deref().is_none_or(|usage| usage == "sig");
-    let verifies = jwk.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|operation| operation == "verify"));
+    let verifies =
+        jwk.key_ops.as_ref().is_none_or(|operations| operations.iter().any(|operation| operation == "verify"));
     if !signs || !verifies {
         return None;
     }

@@ -15,6 +15,7 @@ use super::keys::Algorithm;
 pub enum Fault {
     Malformed,
     WrongAlgorithm,
+    NoKeyId,
     UnknownKey,
     BadSignature,
     Expired,
@@ -30,7 +31,7 @@ impl Fault {
         match self {
             Fault::Malformed => "malformed",
             Fault::WrongAlgorithm => "wrong_algorithm",
-            Fault::UnknownKey => "unknown_key",
+            Fault::NoKeyId | Fault::UnknownKey => "unknown_key",
             Fault::BadSignature => "bad_signature",
             Fault::Expired => "expired",
             Fault::NotYetValid => "not_yet_valid",
@@ -95,7 +96,6 @@ impl<'a> Token<'a> {
         if claims.is_object() { Ok(claims) } else { Err(Fault::Malformed) }
     }
 }
-
 
 fn decode(part: &str) -> Result<Vec<u8>, Fault> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Fault::Malformed)
