@@ -11,6 +11,8 @@ mod gate;
 mod headers;
 mod health;
 mod http2;
+mod jwt;
+mod jwt_keys;
 mod middlewares;
 mod reload;
 mod replies;

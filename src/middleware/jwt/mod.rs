@@ -19,6 +19,8 @@ pub mod keys;
 mod remote;
 mod settings;
 mod store;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 use std::sync::Arc;

@@ -26,6 +26,7 @@ mod load;
 mod origin;
 mod origin2;
 mod place;
+pub mod tokens;
 mod websocket;
 mod wire;
 
