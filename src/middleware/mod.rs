@@ -22,6 +22,7 @@ pub mod exploit;
 pub mod forward_auth;
 pub mod geo_block;
 mod goregex;
+pub mod jwt;
 pub mod ldap;
 pub mod paths;
 mod ranges;
@@ -178,6 +179,8 @@ pub struct Tools {
     pub checker: Arc<basic::checker::Checker>,
     /// Where background work runs; `None` where a configuration is only checked.
     pub handle: Option<Handle>,
+    /// Key sets by URL.
+    pub key_sets: jwt::KeySets,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -295,6 +298,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<basic::Basic>(),
     Kind::of::<forward_auth::ForwardAuth>(),
     Kind::of::<ldap::Ldap>(),
+    Kind::of::<jwt::Jwt>(),
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),
@@ -302,4 +306,4 @@ pub const KINDS: &[Kind] = &[
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
-pub const LATER: &[&str] = &["httpCache", "jwt", "jwtAuth", "oauth", "oauth2", "rateLimit", "ratelimit"];
+pub const LATER: &[&str] = &["httpCache", "oauth", "oauth2", "rateLimit", "ratelimit"];

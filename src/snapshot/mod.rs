@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use crate::config::{Config, Env, Examined, Loaded, Place, Problem, Report};
 use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
 use crate::gate::Limits;
+use crate::middleware::jwt::KeySets;
 use crate::middleware::{Chain, Tools};
 use crate::reply::Reply;
 use crate::route::rewrite::Rewrite;
@@ -391,6 +392,7 @@ impl Workshop {
             files: Default::default(),
             geo: Arc::default(),
             checker: Arc::default(),
+            key_sets: KeySets::default(),
             handle: handle.clone(),
         };
         Workshop { upstreams: Registry::new(dns, handle), tools, env: env.clone() }

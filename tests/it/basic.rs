@@ -95,7 +95,7 @@ async fn it_works_over_http2_and_before_upgrades() {
     let origin = Origin::start().await;
     origin.on("/ws", Answer::websocket());
     let gateway = with(&origin, "", "{users: [{username: a, password: b}]}").await;
-    let mut client = gateway.h2().await;
+    let client = gateway.h2().await;
     assert_eq!(client.get("/x").await.status, 401);
     let upgrade = "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

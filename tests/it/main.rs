@@ -21,6 +21,8 @@ mod geo_block;
 mod headers;
 mod health;
 mod http2;
+mod jwt;
+mod jwt_keys;
 mod ldap;
 mod middleware_properties;
 mod middlewares;

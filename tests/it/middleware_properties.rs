@@ -179,6 +179,7 @@ fn exchange(scene: &Scene) -> Option<Exchange> {
         started: Instant::now(),
         upstream_time: None,
         attempts: 0,
+        cookies: Vec::new(),
         reason: Reason::Ok,
         why: Cow::Borrowed(""),
     })

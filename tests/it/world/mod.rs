@@ -29,6 +29,7 @@ mod origin2;
 mod place;
 mod slapd;
 mod tls;
+pub mod tokens;
 mod websocket;
 mod wire;
 
