@@ -276,7 +276,7 @@ pub(super) mod tests {
         for (level, target, logged) in [
             (LevelFilter::Debug, "pingora_proxy::proxy_h1", false),
             (LevelFilter::Debug, "goma_edge::proxy", true),
-            (LevelFilter::Trace, "pingora_proxy::proxy_h1", true),
+            (LevelFilter::Trace, "pingora_proxy::proxy_h1", false),
         ] {
             let (front, handle, kept) = captured(&settings(level, Format::Text));
             tell(&front, target, Level::Debug, "detail");
