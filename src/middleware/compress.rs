@@ -64,11 +64,15 @@ impl<'de> Deserialize<'de> for Effort {
             }
 
             fn visit_i64<E: de::Error>(self, level: i64) -> Result<Effort, E> {
-                i32::try_from(level).map(Effort::Same).map_err(|_| E::invalid_value(de::Unexpected::Signed(level), &self))
+                i32::try_from(level)
+                    .map(Effort::Same)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(level), &self))
             }
 
             fn visit_u64<E: de::Error>(self, level: u64) -> Result<Effort, E> {
-                i32::try_from(level).map(Effort::Same).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(level), &self))
+                i32::try_from(level)
+                    .map(Effort::Same)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(level), &self))
             }
 
             fn visit_str<E: de::Error>(self, level: &str) -> Result<Effort, E> {

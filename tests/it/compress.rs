@@ -133,7 +133,8 @@ async fn heads_say_what_the_whole_response_would() {
     let gateway = with(&origin, "").await;
     let mut connection = gateway.connect().await;
     let named = |reply: &Reply| {
-        ["Content-Encoding", "Vary", "ETag", "Content-Length"].map(|name| reply.header(name).unwrap_or_default().to_owned())
+        ["Content-Encoding", "Vary", "ETag", "Content-Length"]
+            .map(|name| reply.header(name).unwrap_or_default().to_owned())
     };
     for accepts in ["gzip", "identity"] {
         let get = connection.send(gateway.get("/page").header("Accept-Encoding", accepts)).await;
@@ -141,7 +142,10 @@ async fn heads_say_what_the_whole_response_would() {
         assert_eq!((named(&head), head.body.len()), (named(&get), 0), "{accepts}");
     }
     let reply = connection.send(gateway.get("/304").header("Accept-Encoding", "gzip")).await;
-    assert_eq!((reply.status, reply.header("ETag"), reply.header("Vary")), (304, Some("W/\"v\""), Some("Accept-Encoding")));
+    assert_eq!(
+        (reply.status, reply.header("ETag"), reply.header("Vary")),
+        (304, Some("W/\"v\""), Some("Accept-Encoding"))
+    );
     assert_eq!(reply.header("Content-Encoding"), None);
     let reply = connection.send(gateway.get("/204").header("Accept-Encoding", "gzip")).await;
     assert_eq!((reply.status, reply.header("Vary")), (204, None));
@@ -183,7 +187,8 @@ async fn http2_streams_are_packed_on_both_sides() {
     let gateway = with(&backend, "minSize: 0").await;
     let reply = gateway.get("/plain").header("Accept-Encoding", "br").await;
     assert_eq!((reply.header("Content-Encoding"), unpacked(Some("br"), &reply.body)), (Some("br"), "plain".to_owned()));
-    let request = gateway.h2().await.request("GET", "/plain").header("accept-encoding", "gzip").body(()).expect("a request");
+    let request =
+        gateway.h2().await.request("GET", "/plain").header("accept-encoding", "gzip").body(()).expect("a request");
     let reply = gateway.h2().await.call(request, true).await.finish().await.expect("a whole response");
     assert_eq!(unpacked(reply.header("content-encoding"), &reply.body), "plain");
     let called = gateway.h2().await.unary("/echo", "words").await;
@@ -211,7 +216,9 @@ impl Opened {
             let read = match coding {
                 "gzip" => flate2::read::GzDecoder::new(&self.packed[..]).read_exact(&mut plain),
                 "br" => brotli::Decompressor::new(&self.packed[..], 4096).read_exact(&mut plain),
-                _ => zstd::stream::read::Decoder::new(&self.packed[..]).and_then(|mut read| read.read_exact(&mut plain)),
+                _ => {
+                    zstd::stream::read::Decoder::new(&self.packed[..]).and_then(|mut read| read.read_exact(&mut plain))
+                }
             };
             if read.is_ok() {
                 assert_eq!(String::from_utf8_lossy(&plain), expected);
@@ -300,7 +307,11 @@ async fn settings_choose_paths_types_and_sizes() {
         .await;
     for (path, coding) in [("/a", Some("gzip")), ("/a/b", Some("br")), ("/c", None)] {
         let reply = gateway.get(path).header("Accept-Encoding", "gzip, br").await;
-        assert_eq!((reply.header("Content-Encoding"), reply.header("Vary").is_some()), (coding, coding.is_some()), "{path}");
+        assert_eq!(
+            (reply.header("Content-Encoding"), reply.header("Vary").is_some()),
+            (coding, coding.is_some()),
+            "{path}"
+        );
         assert_eq!(unpacked(coding, &reply.body), text(), "{path}");
     }
     origin.always(Answer::ok("x".repeat(8999)).header("Content-Type", "text/html"));

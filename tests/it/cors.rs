@@ -26,10 +26,15 @@ const FROM: &str = "https://a.example";
 
 /// Values of the `Access-Control-` headers of a reply, by the rest of the name.
 fn sharing(reply: &Reply) -> Vec<(String, String)> {
-    let mut found: Vec<_> = reply.headers.0.iter().filter_map(|(name, value)| {
-        let name = name.to_ascii_lowercase();
-        Some((name.strip_prefix("access-control-")?.to_owned(), value.clone()))
-    }).collect();
+    let mut found: Vec<_> = reply
+        .headers
+        .0
+        .iter()
+        .filter_map(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            Some((name.strip_prefix("access-control-")?.to_owned(), value.clone()))
+        })
+        .collect();
     found.sort();
     found
 }
@@ -146,7 +151,8 @@ async fn the_word_of_the_gateway_replaces_the_backends() {
 async fn the_older_section_of_a_route_or_else_the_gateways_counts() {
     let origin = Origin::start().await;
     let of_gateway = "cors: {origins: ['https://g.example'], headers: {X-G: '1'}, maxAge: 1728000}";
-    let of_route = "methods: [GET, POST], cors: {origins: ['https://a.example'], allowMethods: [PUT], headers: {X-R: '1'}}";
+    let of_route =
+        "methods: [GET, POST], cors: {origins: ['https://a.example'], allowMethods: [PUT], headers: {X-R: '1'}}";
     for (about, keys, route, a, g) in [
         ("the route's", of_gateway, of_route, true, false),
         ("the gateway's", of_gateway, "", false, true),
@@ -213,7 +219,8 @@ async fn explain_says_that_the_gateway_answers_a_preflight() {
     for (from, outcome) in [(FROM, "answered:cors"), ("https://evil.example", "denied:access")] {
         let from = format!("Origin: {from}");
         let output = goma(&["config", "explain", "-c", &file, "--json", "-H", &from, "OPTIONS", "/secret"]).await;
-        let told: serde_json::Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{}", output.all()));
+        let told: serde_json::Value =
+            serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{}", output.all()));
         assert_eq!(told["outcome"], outcome, "{from}: {}", output.all());
     }
 }

@@ -32,13 +32,28 @@ async fn a_page_has_the_form_that_goma_gives_it() {
         ("contentType: text/html, errors: [{statusCode: 404}]", "", html, "<h1>404 Not Found</h1>"),
         // Row 134.
         ("contentType: application/json, errors: [{statusCode: 404, body: <b>}]", "", "application/json", escaped),
-        ("contentType: application/json, errors: [{statusCode: 404, body: '{\"x\":true}'}]", "", "application/json", "{\"x\":true}"),
+        (
+            "contentType: application/json, errors: [{statusCode: 404, body: '{\"x\":true}'}]",
+            "",
+            "application/json",
+            "{\"x\":true}",
+        ),
         // The first entry of a status counts.
-        ("errors: [{statusCode: 500, body: no}, {statusCode: 404, body: a}, {statusCode: 404, body: b}]", "", plain, "a\n"),
+        (
+            "errors: [{statusCode: 500, body: no}, {statusCode: 404, body: a}, {statusCode: 404, body: b}]",
+            "",
+            plain,
+            "a\n",
+        ),
         // Files.
         ("errors: [{statusCode: 404, file: FOLDER/404.html}]", "application/json", html, "<h1>gone</h1>"),
         ("errors: [{statusCode: 404, file: FOLDER/404.json}]", "", "application/json", "{\"gone\":1}"),
-        ("contentType: application/problem+json, errors: [{statusCode: 404, file: FOLDER/404.html}]", "", "application/problem+json", "<h1>gone</h1>"),
+        (
+            "contentType: application/problem+json, errors: [{statusCode: 404, file: FOLDER/404.html}]",
+            "",
+            "application/problem+json",
+            "<h1>gone</h1>",
+        ),
     ];
     let origin = Origin::start().await;
     origin.always(Answer::status(404).body("the backend's words").header("Content-Type", "text/html"));
@@ -159,7 +174,11 @@ async fn the_gateways_own_replies_get_pages_too() {
     assert_eq!((reply.status, reply.text().as_str()), (502, "soon\n"));
     assert_eq!(reply.header("Cache-Control"), Some("no-store"), "the header policies come behind");
     let reply = gateway.get("/m").await;
-    assert_eq!((reply.status, reply.text().as_str()), (503, "503 Service temporarily unavailable\n"), "maintenance is above");
+    assert_eq!(
+        (reply.status, reply.text().as_str()),
+        (503, "503 Service temporarily unavailable\n"),
+        "maintenance is above"
+    );
     gateway.counts(r#"gateway_total_errors_intercepted{name="r",status="502"} 1"#).await;
 }
 
@@ -260,8 +279,9 @@ async fn a_backend_that_stalls_or_never_ends_does_not_hold_the_page() {
     let origin = Origin::start().await;
     let gateway = with(&origin, "errors: [{statusCode: 500, body: page}]").await;
     let stalls = Answer::pieces([Piece::Hold, "x".into()]).with_status(500);
-    let trickles = Answer::pieces((0..200).flat_map(|_| ["x".into(), Piece::Pause(std::time::Duration::from_millis(50))]))
-        .with_status(500);
+    let trickles =
+        Answer::pieces((0..200).flat_map(|_| ["x".into(), Piece::Pause(std::time::Duration::from_millis(50))]))
+            .with_status(500);
     for answer in [stalls, trickles] {
         origin.always(answer);
         let mut connection = gateway.connect().await;
@@ -337,7 +357,11 @@ async fn a_refused_websocket_gets_a_page_and_an_accepted_one_is_left_alone() {
     origin.on("/ws", Answer::websocket());
     let gateway = with(&origin, "errors: [{statusCode: 404, body: page}]").await;
     let request = |path| {
-        gateway.get(path).header("Upgrade", "websocket").header("Connection", "Upgrade").header("Sec-WebSocket-Version", "13")
+        gateway
+            .get(path)
+            .header("Upgrade", "websocket")
+            .header("Connection", "Upgrade")
+            .header("Sec-WebSocket-Version", "13")
     };
     let reply = request("/no").header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==").await;
     assert_eq!((reply.status, reply.text().as_str()), (404, "page\n"));
@@ -370,17 +394,33 @@ async fn the_older_sections_count_where_no_middleware_does() {
     for status in [403, 404, 500] {
         origin.on(&format!("/{status}"), Answer::status(status).body("old"));
     }
-    let of_gateway = "errorInterceptor: {enabled: true, errors: [{code: 404, body: gateway}, {code: 500, body: gateway}]}";
+    let of_gateway =
+        "errorInterceptor: {enabled: true, errors: [{code: 404, body: gateway}, {code: 500, body: gateway}]}";
     let of_route = "errorInterceptor: {errors: [{code: 404, body: route}]}";
     let on = "errorInterceptor: {enabled: true, errors: [{code: 404, body: route}]}";
     for (about, gateway_keys, route_keys, bodies) in [
-        ("the gateway's switches the route's on and counts behind it", of_gateway, of_route, ["old", "route\n", "gateway\n"]),
+        (
+            "the gateway's switches the route's on and counts behind it",
+            of_gateway,
+            of_route,
+            ["old", "route\n", "gateway\n"],
+        ),
         ("the gateway's alone", of_gateway, "", ["old", "gateway\n", "gateway\n"]),
         ("the route's alone", "", on, ["old", "route\n", "old"]),
         ("the route's is not on", "", of_route, ["old", "old", "old"]),
-        ("a middleware replaces both", of_gateway, "middlewares: [pages], errorInterceptor: {enabled: true, errors: [{code: 404}]}", ["middleware\n", "old", "old"]),
+        (
+            "a middleware replaces both",
+            of_gateway,
+            "middlewares: [pages], errorInterceptor: {enabled: true, errors: [{code: 404}]}",
+            ["middleware\n", "old", "old"],
+        ),
         ("a middleware that is off replaces both", of_gateway, "middlewares: [off]", ["old", "old", "old"]),
-        ("of several middlewares the last one counts", "", "middlewares: [other, pages]", ["middleware\n", "old", "old"]),
+        (
+            "of several middlewares the last one counts",
+            "",
+            "middlewares: [other, pages]",
+            ["middleware\n", "old", "old"],
+        ),
     ] {
         let gateway = Gateway::before(&origin)
             .gateway(gateway_keys)
