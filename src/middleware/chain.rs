@@ -65,7 +65,7 @@ impl Chain {
                     chain.identity.extend_from_slice(middleware.identity());
                     chain.steps.push(Step { kind, place, middleware });
                 }
-                Part::Headers(policy) => chain.shell.add_policy(place, policy),
+                Part::Headers(policy) => chain.shell.add_policy(place, *policy),
                 Part::LogFields(fields) => chain.shell.set_fields(place, fields),
                 Part::Errors(errors) => chain.shell.set_errors(place, errors),
                 Part::Compress(compression) => chain.shell.add_compression(place, compression),
