@@ -31,6 +31,7 @@ pub mod exchange;
 pub mod explain;
 pub mod fields;
 pub mod gate;
+pub mod geoip;
 pub mod middleware;
 pub mod provider;
 pub mod proxy;

@@ -46,8 +46,7 @@ impl Reply {
 
     /// A negotiated message that repeats the status: `403 Forbidden`.
     pub fn plain(status: StatusCode) -> Reply {
-        let reason = status.canonical_reason().unwrap_or_default();
-        Reply::message(status, format!("{} {reason}", status.as_u16()))
+        Reply::message(status, plain_message(status))
     }
 
     /// Given bytes.
@@ -76,7 +75,10 @@ impl Reply {
         match &self.body {
             Body::Empty => (None, Bytes::new()),
             Body::Exact { content_type, bytes } => (Some(content_type), bytes.clone()),
-            Body::Message(message) => negotiate(self.status, message, selector(request)),
+            Body::Message(message) => {
+                let (content_type, bytes) = write(Form::asked(request), self.status, message);
+                (Some(content_type), bytes)
+            }
         }
     }
 }
@@ -90,17 +92,47 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const XML: &str = "application/xhtml+xml";
 
-fn selector(request: &HeaderMap) -> &[u8] {
-    let value = |name| request.get(name).map(HeaderValue::as_bytes).filter(|v: &&[u8]| !v.is_empty());
-    value(header::ACCEPT).or_else(|| value(header::CONTENT_TYPE)).unwrap_or_default()
+/// The message that repeats a status: `403 Forbidden`.
+pub fn plain_message(status: StatusCode) -> String {
+    format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default())
 }
 
-fn negotiate(status: StatusCode, message: &str, selector: &[u8]) -> (Option<&'static str>, Bytes) {
+/// How a message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The message and a line end.
+    Text,
+    /// An object with status and message; a message that is JSON stays as it is.
+    Json,
+    /// An element with status and message.
+    Xml,
+}
+
+impl Form {
+    /// The form that a request asks for.
+    pub fn asked(request: &HeaderMap) -> Form {
+        let value = |name| request.get(name).map(HeaderValue::as_bytes).filter(|v: &&[u8]| !v.is_empty());
+        let selector = value(header::ACCEPT).or_else(|| value(header::CONTENT_TYPE)).unwrap_or_default();
+        Form::of(selector).unwrap_or(Form::Text)
+    }
+
+    /// The form that goes by this name.
+    pub fn of(selector: &[u8]) -> Option<Form> {
+        match selector {
+            b"application/json" => Some(Form::Json),
+            b"application/xml" | b"text/xml" | b"application/xhtml+xml" => Some(Form::Xml),
+            _ => None,
+        }
+    }
+}
+
+/// A message in a form, with its content type.
+pub fn write(form: Form, status: StatusCode, message: &str) -> (&'static str, Bytes) {
     let code = status.as_u16();
-    match selector {
-        b"application/json" => (Some(JSON), json(code, message).into()),
-        b"application/xml" | b"text/xml" | b"application/xhtml+xml" => (Some(XML), xml(code, message).into()),
-        _ => (Some(TEXT), format!("{message}\n").into()),
+    match form {
+        Form::Json => (JSON, json(code, message).into()),
+        Form::Xml => (XML, xml(code, message).into()),
+        Form::Text => (TEXT, format!("{message}\n").into()),
     }
 }
 

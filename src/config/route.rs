@@ -187,13 +187,21 @@ pub struct Security {
     /// The built-in filter for attacks. Default false.
     #[serde(rename = "enableExploitProtection")]
     pub exploit_protection: bool,
+    /// Keeps bots out, as a `botDetection` middleware without settings would. Default false.
+    #[serde(rename = "enableBotDetection")]
+    pub bot_detection: bool,
     /// TLS to the backend.
     pub tls: BackendTls,
 }
 
 impl Default for Security {
     fn default() -> Security {
-        Security { forward_host_headers: true, exploit_protection: false, tls: BackendTls::default() }
+        Security {
+            forward_host_headers: true,
+            exploit_protection: false,
+            bot_detection: false,
+            tls: BackendTls::default(),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 18] = [
+const FEATURES: [Feature; 15] = [
     (
         |c| {
             let most = c.gateway.transport.max_conns_per_host;
@@ -68,11 +68,6 @@ const FEATURES: [Feature; 18] = [
         "",
     ),
     (
-        |c| each_route(c, "security.enableExploitProtection", |r| r.enabled && r.security.exploit_protection),
-        Use::Refuse,
-        "",
-    ),
-    (
         |c| given(!c.gateway.tls.certificates.is_empty(), &c.gateway.at, "tls.certificates"),
         Use::Warn,
         "webSecure is not bound",
@@ -85,14 +80,8 @@ const FEATURES: [Feature; 18] = [
     (|c| given(c.gateway.tls.default.is_some(), &c.gateway.at, "tls.default"), Use::Warn, "webSecure is not bound"),
     (|c| each_route(c, "tls.certificate", |r| r.tls.certificate.is_some()), Use::Warn, "webSecure is not bound"),
     (|c| given(c.gateway.analytics.enabled, &c.gateway.at, "analytics"), Use::Warn, "no events are sent"),
-    (
-        |c| given(!c.gateway.geoip.database.is_empty(), &c.gateway.at, "geoip.database"),
-        Use::Warn,
-        "no country is looked up",
-    ),
     (|c| given(!c.gateway.redis.addr.is_empty(), &c.gateway.at, "redis"), Use::Warn, "nothing is kept in Redis"),
     (web_secure, Use::Warn, "it is not bound"),
-    (interceptors, Use::Warn, "errors are passed on as they are"),
 ];
 
 /// Reports each use of something that is not supported yet.
@@ -135,13 +124,6 @@ fn issuers(config: &Config, set_up: bool) -> Vec<Place> {
 fn web_secure(config: &Config) -> Vec<Place> {
     let at = below(&config.gateway.at, "entryPoints.webSecure");
     if at.is_present() { vec![at] } else { Vec::new() }
-}
-
-fn interceptors(config: &Config) -> Vec<Place> {
-    let used = !config.gateway.error_interceptor.errors.is_empty();
-    let mut places = given(used, &config.gateway.at, "errorInterceptor");
-    places.extend(each_route(config, "errorInterceptor", |route| !route.error_interceptor.errors.is_empty()));
-    places
 }
 
 #[cfg(test)]

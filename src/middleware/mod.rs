@@ -6,12 +6,21 @@
 
 pub mod access;
 pub mod access_log;
+pub mod access_policy;
 pub mod add_prefix;
 pub mod body_limit;
+pub mod bots;
 pub mod chain;
+pub mod compress;
 pub mod cors;
+pub mod encodings;
+pub mod error_interceptor;
+pub mod error_page;
+pub mod exploit;
+pub mod geo_block;
 mod goregex;
 pub mod paths;
+mod ranges;
 mod reading;
 pub mod redirects;
 pub mod reference;
@@ -22,6 +31,7 @@ pub mod rewrite_regex;
 mod shell;
 mod spelled;
 pub mod strip_query;
+pub mod user_agent_block;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -41,6 +51,7 @@ pub use shell::Answering;
 
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
+use crate::geoip::GeoIp;
 use crate::reply::Reply;
 use crate::telemetry::metrics::Metrics;
 
@@ -119,6 +130,10 @@ pub enum Part {
     Headers(response_headers::Policy),
     /// Fields of the access line.
     LogFields(access_log::Fields),
+    /// Pages of the shell in place of error bodies.
+    Errors(error_interceptor::Interceptor),
+    /// Compression of the shell.
+    Compress(compress::Compression),
 }
 
 /// Settings of one kind: deserialized from `rule`, then built in one fallible step. Their doc comments are the kind's
@@ -149,6 +164,10 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
 pub struct Tools {
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Files of error pages.
+    pub files: error_page::Files,
+    /// Country databases.
+    pub geo: Arc<GeoIp>,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -167,6 +186,8 @@ pub struct Scope<'a> {
     pub paths: Arc<PathRules>,
     /// Expands `${NAME}` and functions in a value. Spec core §1.5.
     pub expand: &'a dyn Fn(&str) -> String,
+    /// Path of the country database; empty for the usual places.
+    pub geo_database: &'a str,
     /// What all middlewares share.
     pub tools: &'a Tools,
 }
@@ -249,25 +270,29 @@ fn stray_paths<S: Settings>(scope: &Scope<'_>) -> Option<Problem> {
 pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
+    Kind::of::<access_policy::AccessPolicy>(),
     Kind::of::<add_prefix::AddPrefix>(),
     Kind::of::<body_limit::BodyLimit>(),
     Kind::of::<redirects::fixed::Redirect>(),
     Kind::of::<redirects::pattern::RedirectRegex>(),
     Kind::of::<redirects::scheme::RedirectScheme>(),
     Kind::of::<request_headers::RequestHeaders>(),
+    Kind::of::<compress::Compress>(),
+    Kind::of::<error_interceptor::ErrorInterceptor>(),
+    Kind::of::<exploit::ExploitProtection>(),
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),
+    Kind::of::<bots::BotDetection>(),
+    Kind::of::<geo_block::GeoBlock>(),
+    Kind::of::<user_agent_block::UserAgentBlock>(),
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
 pub const LATER: &[&str] = &[
-    "accessPolicy",
     "basic",
     "basicAuth",
-    "errorInterceptor",
     "forwardAuth",
-    "geoBlock",
     "httpCache",
     "jwt",
     "jwtAuth",
@@ -277,5 +302,4 @@ pub const LATER: &[&str] = &[
     "oauth2",
     "rateLimit",
     "ratelimit",
-    "userAgentBlock",
 ];

@@ -16,7 +16,7 @@ use crate::config::{Place, Problem};
 use crate::gate;
 
 /// The `paths` of a middleware definition; shared by all routes that use it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PathRules {
     entries: Vec<String>,
     expressions: RegexSet,
@@ -61,6 +61,12 @@ impl PathRules {
     pub fn first_len(&self) -> usize {
         self.entries.first().map_or(0, String::len)
     }
+}
+
+/// A word to who gives `paths` to a kind that looks at every request, as it does in Goma.
+pub(super) fn ignored(scope: &Scope<'_>) -> Option<Problem> {
+    let paths = scope.place.child("paths");
+    paths.is_present().then(|| paths.warning("do not count here: every request is looked at", "remove them"))
 }
 
 /// The paths of a middleware on one route.

@@ -150,6 +150,7 @@ pub async fn admit(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Optio
     let head = session.req_header_mut();
     clean(head, route, trusted);
     ctx.origin = route.chain.shell.origin(head);
+    ctx.accepted = route.chain.shell.accepted(head);
     if route.chain.shell.answers_preflight(&exchange.method, ctx.origin.as_deref()) {
         return Some((Reply::empty(StatusCode::NO_CONTENT), PREFLIGHT, Form::Routed));
     }

@@ -6,6 +6,8 @@
 pub(crate) mod arrive;
 mod ctx;
 mod decode;
+mod discard;
+mod encode;
 mod fail;
 pub(crate) mod forward;
 mod own;
@@ -228,7 +230,7 @@ impl ProxyHttp for Gateway {
         if respond::is_all(session, head) {
             answered(session, ctx);
         }
-        respond::head(session, ctx, head)
+        respond::head(session, ctx, head).await
     }
 
     fn response_body_filter(
@@ -238,10 +240,18 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
+        if let Some(discard) = &mut ctx.discard {
+            discard.feed(body.take().map_or(0, |body| body.len()), end)?;
+        }
         if let Some(gunzip) = &mut ctx.gunzip {
             let plain = gunzip.feed(body.as_deref().unwrap_or_default(), end);
             let plain = plain.or_err(ErrorType::ReadError, "unpacking the response").map_err(|e| e.into_up())?;
             *body = (!plain.is_empty()).then_some(plain);
+        }
+        if let Some(encoder) = &mut ctx.encoder {
+            let packed = encoder.feed(body.as_deref().unwrap_or_default(), end);
+            let packed = packed.or_err(ErrorType::InternalError, "packing the response")?;
+            *body = (!packed.is_empty()).then_some(packed);
         }
         ctx.sent_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
         if end {
@@ -251,6 +261,8 @@ impl ProxyHttp for Gateway {
         Ok(None)
     }
 
+    /// Trailers that nobody announced, behind a body that is being packed: what they end has to go out. Pingora writes either
+    /// that or the trailers.
     async fn response_trailer_filter(
         &self,
         session: &mut Session,
@@ -258,7 +270,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<Option<Bytes>> {
         answered(session, ctx);
-        Ok(None)
+        let Some(encoder) = &mut ctx.encoder else { return Ok(None) };
+        let rest = encoder.feed(&[], true).or_err(ErrorType::InternalError, "packing the response")?;
+        ctx.sent_bytes += rest.len() as u64;
+        Ok(Some(rest))
     }
 
     fn fail_to_connect(&self, session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
@@ -277,6 +292,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        if ctx.discard.is_some() {
+            return FailToProxy { error_code: ctx.status, can_reuse_downstream: false };
+        }
         if let Some(verdict) = ctx.refusal.take() {
             return fail::refuse(session, ctx, verdict).await;
         }

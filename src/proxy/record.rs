@@ -16,7 +16,8 @@ use crate::telemetry::route::End;
 
 /// Records a request that has ended.
 pub fn record(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
-    if let Some(error) = error {
+    // After a page of ours in place of the backend's, errors are nobody's: the client has its response.
+    if let (Some(error), true) = (error, ctx.discard.is_none()) {
         settle(error, ctx);
     }
     match &ctx.plan {

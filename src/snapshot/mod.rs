@@ -386,7 +386,7 @@ impl Workshop {
         let resolvers = dns.resolver.iter().filter_map(|text| resolver_address(text).ok()).collect();
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
-        let tools = Tools { metrics: Arc::new(Metrics::new()) };
+        let tools = Tools { metrics: Arc::new(Metrics::new()), files: Default::default(), geo: Arc::default() };
         Workshop { upstreams: Registry::new(dns, handle), tools, env: env.clone() }
     }
 }

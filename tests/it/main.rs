@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one file a promise. See `world` for what they play with.
 
 mod access_log;
+mod access_policy;
 mod admin;
 mod backend_tls;
 mod balancing;
@@ -8,8 +9,11 @@ mod body_limit;
 mod cli;
 mod conf;
 mod demo;
+mod error_interceptor;
+mod exploit;
 mod explain;
 mod gate;
+mod geo_block;
 mod headers;
 mod health;
 mod http2;
@@ -24,6 +28,7 @@ mod routing;
 mod stop;
 mod streaming;
 mod timeouts;
+mod user_agents;
 mod watching;
 mod websocket;
 mod world;
