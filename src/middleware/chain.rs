@@ -150,9 +150,13 @@ impl Chain {
 ///
 /// # Errors
 /// The verdict of the one that ends the request, with its reason.
-pub fn watch(watches: &mut Watches, mut chunk: bytes::Bytes, end: bool) -> Result<bytes::Bytes, (Reason, Verdict)> {
+pub fn watch(
+    watches: &mut Watches,
+    mut chunk: bytes::Bytes,
+    end: bool,
+) -> Result<bytes::Bytes, Box<(Reason, Verdict)>> {
     for (kind, watch) in watches {
-        chunk = watch.chunk(chunk, end).map_err(|verdict| (reason(kind, &verdict), verdict))?;
+        chunk = watch.chunk(chunk, end).map_err(|verdict| Box::new((reason(kind, &verdict), verdict)))?;
     }
     Ok(chunk)
 }
