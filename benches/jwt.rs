@@ -102,6 +102,7 @@ fn exchange() -> Exchange {
         started: Instant::now(),
         upstream_time: None,
         attempts: 0,
+        cookies: Vec::new(),
         reason: Reason::Ok,
         why: Cow::Borrowed(""),
     }
