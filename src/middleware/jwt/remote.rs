@@ -147,6 +147,10 @@ impl Remote {
         let mut state = self.state();
         match fetched {
             Ok(set) => {
+                // What the provider says counts, even this: it may be how it takes its keys back.
+                if set.is_empty() {
+                    log::warn!(target: "jwt", url = self.shown.as_str(); "The set of keys holds none for tokens");
+                }
                 log::debug!(target: "jwt", url = self.shown.as_str(), keys = set.len(); "Keys fetched");
                 self.keys.store(Some(Arc::new(Keys::Named(set))));
                 state.failures = 0;
