@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{HeaderName, HeaderValue, Method};
 
 /// Everything known about one request and its response.
 pub struct Exchange {
@@ -37,6 +37,8 @@ pub struct Exchange {
     pub attempts: u32,
     /// How it ended.
     pub reason: Reason,
+    /// Headers that middlewares add to the response, whoever makes it.
+    pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Why a middleware refused it; empty where the reason says it all.
     pub why: Cow<'static, str>,
 }

@@ -11,6 +11,7 @@ pub mod auth;
 pub mod chain;
 pub mod cors;
 mod goregex;
+pub mod oauth;
 pub mod paths;
 pub mod reference;
 pub mod response_headers;
@@ -91,6 +92,16 @@ pub trait Middleware: Send + Sync {
     /// Sees the head of the response on its way back, ours included.
     fn response(&self, _exchange: &Exchange, _head: &mut ResponseHeader) {}
 
+    /// Paths beside those of the route on which answers to this step come in: the end of a login. The table leads them here.
+    fn landings(&self) -> &[String] {
+        &[]
+    }
+
+    /// Whether a request on such a path answers this very step; several routes may share the path.
+    fn claims(&self, _exchange: &Exchange) -> bool {
+        false
+    }
+
     /// Headers it sets about who the client is: the client's own are removed before any middleware looks.
     fn identity(&self) -> &[HeaderName] {
         &[]
@@ -142,6 +153,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
 pub struct Tools {
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Clients at OAuth providers.
+    pub oauth: oauth::Parties,
     /// Where background work runs; `None` where a configuration is only checked.
     pub handle: Option<Handle>,
 }
@@ -236,6 +249,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<oauth::OAuth>(),
     Kind::of::<response_headers::ResponseHeaders>(),
 ];
 
@@ -253,8 +267,6 @@ pub const LATER: &[&str] = &[
     "jwtAuth",
     "ldap",
     "ldapAuth",
-    "oauth",
-    "oauth2",
     "rateLimit",
     "ratelimit",
     "redirect",

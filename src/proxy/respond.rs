@@ -105,6 +105,9 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 fn finish(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {
     let (Plan::Route(route), Some(exchange)) = (&ctx.plan, &ctx.exchange) else { return Ok(()) };
     head.insert_header("X-Goma-Request-ID", id(&exchange.id))?;
+    for (name, value) in &exchange.response_headers {
+        head.append_header(titled(name), value.clone())?;
+    }
     route.chain.response(ctx.ran, exchange, head);
     if route.chain.shell.changes_heads() {
         let answering = Answering {
