@@ -13,6 +13,7 @@ want make make
 if [ "${1:-build}" = test ]; then
     want curl curl
     want gpg gnupg
+    [ -x /usr/sbin/slapd ] || need+=(slapd)
 fi
 if [ "${1:-build}" = bench ]; then
     want curl curl

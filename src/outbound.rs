@@ -7,10 +7,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
 use pingora_core::tls::RootCertStore;
 use pingora_core::tls::load_platform_certs_incl_env_into_store;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use thiserror::Error;
@@ -28,6 +30,8 @@ pub enum Verify {
 const CONNECT: Duration = Duration::from_secs(5);
 /// Default limit of a whole call.
 pub const CALL: Duration = Duration::from_secs(10);
+/// Longest body that is read only to keep the connection, in bytes.
+const FORGOTTEN: usize = 64 * 1024;
 /// Idle connections kept to one server.
 const IDLE: usize = 32;
 
@@ -78,6 +82,25 @@ impl Client {
         &self.0
     }
 
+    /// Sends a request and reads the head of the answer. A short body is read and forgotten, so that the connection can be
+    /// used again.
+    ///
+    /// # Errors
+    /// When there was no answer.
+    pub async fn head(&self, request: reqwest::RequestBuilder) -> Result<(StatusCode, HeaderMap), CallError> {
+        let mut response = request.send().await.map_err(failed)?;
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        tokio::spawn(async move {
+            let mut left = FORGOTTEN;
+            while let Ok(Some(chunk)) = response.chunk().await
+                && chunk.len() < left
+            {
+                left -= chunk.len();
+            }
+        });
+        Ok((status, headers))
+    }
+
     /// Sends a request and reads the whole answer, at most `limit` bytes of it. Any status is an answer.
     ///
     /// # Errors
@@ -100,9 +123,9 @@ impl Client {
 #[derive(Debug)]
 pub struct Answer {
     /// Its status.
-    pub status: http::StatusCode,
+    pub status: StatusCode,
     /// Its headers.
-    pub headers: http::HeaderMap,
+    pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
 }
@@ -113,7 +136,7 @@ impl Answer {
     /// # Errors
     /// With the other status.
     pub fn ok(self) -> Result<Answer, CallError> {
-        if self.status == http::StatusCode::OK { Ok(self) } else { Err(CallError::Status(self.status.as_u16())) }
+        if self.status == StatusCode::OK { Ok(self) } else { Err(CallError::Status(self.status.as_u16())) }
     }
 }
 
@@ -144,6 +167,24 @@ pub fn tls(verify: Verify) -> Result<ClientConfig, String> {
         }
     };
     Ok(config)
+}
+
+/// TLS options for servers that authorities of these PEM certificates vouch for.
+///
+/// # Errors
+/// When there is no certificate in it, or one that cannot be an authority.
+pub fn tls_trusting(pem: &[u8]) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| format!("holds no certificates: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("holds a certificate that is no authority: {error}"))?;
+    }
+    if roots.is_empty() {
+        return Err("holds no certificate".to_owned());
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The system's authorities; none where the machine has none, so that calls without TLS still work.

@@ -40,6 +40,11 @@ impl Guard {
         self.paths.is_empty() || self.paths.guard(&exchange.path)
     }
 
+    /// Name of the definition, for the log.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Counts a request that may pass.
     pub fn allow(&self) {
         self.allowed.inc();

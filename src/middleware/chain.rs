@@ -69,6 +69,8 @@ impl Chain {
                 }
                 Part::Headers(policy) => chain.shell.add_policy(place, policy),
                 Part::LogFields(fields) => chain.shell.set_fields(place, fields),
+                Part::Errors(errors) => chain.shell.set_errors(place, errors),
+                Part::Compress(compression) => chain.shell.add_compression(place, compression),
             }
         }
         chain

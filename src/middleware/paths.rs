@@ -16,7 +16,7 @@ use crate::config::{Place, Problem};
 use crate::gate;
 
 /// The `paths` of a middleware definition; shared by all routes that use it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PathRules {
     entries: Vec<String>,
     expressions: RegexSet,
@@ -68,6 +68,12 @@ impl PathRules {
     }
 }
 
+/// A word to who gives `paths` to a kind that looks at every request, as it does in Goma.
+pub(super) fn ignored(scope: &Scope<'_>) -> Option<Problem> {
+    let paths = scope.place.child("paths");
+    paths.is_present().then(|| paths.warning("do not count here: every request is looked at", "remove them"))
+}
+
 /// The paths of a middleware on one route.
 #[derive(Debug)]
 pub struct Paths {
@@ -117,6 +123,11 @@ impl Paths {
             Ok(path) => path.forms().any(|form| self.matches(form)),
             Err(_) => true,
         }
+    }
+
+    /// Whether a middleware that guards nothing applies to a raw path: where there are none, to every path.
+    pub fn take(&self, raw: &str) -> bool {
+        self.is_empty() || gate::path(raw).is_ok_and(|path| path.forms().any(|form| self.matches(form)))
     }
 
     /// Whether one form of a path is listed.

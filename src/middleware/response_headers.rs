@@ -278,8 +278,7 @@ impl Policy {
 
     /// Whether it counts for a raw path.
     pub fn takes(&self, raw: &str) -> bool {
-        self.paths.is_empty()
-            || crate::gate::path(raw).is_ok_and(|path| path.forms().any(|form| self.paths.matches(form)))
+        self.paths.take(raw)
     }
 
     /// Its rules of cross-origin sharing.

@@ -27,13 +27,6 @@ use crate::trust;
 /// Reads the facts of the request and decides what is to be done with it.
 pub fn arrive(session: &mut Session, ctx: &mut Ctx) {
     ctx.conn = conn(session);
-    // On HTTP/1 the entry point has looked at the bytes; HTTP/2 comes parsed.
-    if session.req_header().version == Version::HTTP_2
-        && let Err(refusal) = check_http2(session.req_header(), ctx)
-    {
-        ctx.plan = refused(&refusal);
-        return;
-    }
     tidy(session.req_header_mut());
     let (peer, tls) = ctx.conn.as_ref().map_or((UNKNOWN, false), |conn| (conn.peer.ip(), conn.tls));
     let exchange = exchange(session.req_header(), &ctx.snapshot, peer, tls);
@@ -58,10 +51,6 @@ fn conn(session: &Session) -> Option<Arc<ConnInfo>> {
     digest.user_data.as_ref()?.downcast_ref::<Arc<ConnInfo>>().cloned()
 }
 
-fn check_http2(head: &RequestHeader, ctx: &Ctx) -> Result<(), Refusal> {
-    gate::semantics(head, &ctx.snapshot.head_limits)
-}
-
 fn refused(refusal: &Refusal) -> Plan {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
     Plan::Reply(Reply::plain(status), Reason::of_refusal(refusal.status))
@@ -83,8 +72,8 @@ pub(crate) fn exchange(head: &RequestHeader, snapshot: &Snapshot, peer: IpAddr, 
         started: Instant::now(),
         upstream_time: None,
         attempts: 0,
+        cookies: Vec::new(),
         reason: Reason::Ok,
-        response_headers: Vec::new(),
         why: Cow::Borrowed(""),
     }
 }
@@ -168,6 +157,7 @@ pub async fn admit(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Optio
     let head = session.req_header_mut();
     clean(head, route, trusted);
     ctx.origin = route.chain.shell.origin(head);
+    ctx.accepted = route.chain.shell.accepted(head);
     if route.chain.shell.answers_preflight(&exchange.method, ctx.origin.as_deref()) {
         return Some((Reply::empty(StatusCode::NO_CONTENT), PREFLIGHT, Form::Routed));
     }

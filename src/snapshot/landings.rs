@@ -70,8 +70,11 @@ fn join<'a>(sites: &mut Vec<Site<'a>>, path: &'a str, host: &'a str, route: &Arc
 
 /// Routes for any host land on the named hosts of others as well.
 fn share_any_host(sites: &mut [Site<'_>]) {
-    let anywhere: Vec<(String, Vec<Arc<Route>>)> =
-        sites.iter().filter(|site| site.host.is_empty()).map(|site| (site.path.to_owned(), site.routes.clone())).collect();
+    let anywhere: Vec<(String, Vec<Arc<Route>>)> = sites
+        .iter()
+        .filter(|site| site.host.is_empty())
+        .map(|site| (site.path.to_owned(), site.routes.clone()))
+        .collect();
     for (path, routes) in anywhere {
         for site in sites.iter_mut().filter(|site| site.path == path && !site.host.is_empty()) {
             site.routes.extend(routes.iter().cloned());

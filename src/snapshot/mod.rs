@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use crate::config::{Config, Env, Examined, Loaded, Place, Problem, Report};
 use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
 use crate::gate::Limits;
+use crate::middleware::jwt::KeySets;
 use crate::middleware::oauth::Parties;
 use crate::middleware::{Chain, Tools};
 use crate::reply::Reply;
@@ -396,7 +397,15 @@ impl Workshop {
         let resolvers = dns.resolver.iter().filter_map(|text| resolver_address(text).ok()).collect();
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
-        let tools = Tools { metrics: Arc::new(Metrics::new()), oauth: Parties::default(), handle: handle.clone() };
+        let tools = Tools {
+            metrics: Arc::new(Metrics::new()),
+            files: Default::default(),
+            geo: Arc::default(),
+            checker: Arc::default(),
+            key_sets: KeySets::default(),
+            oauth: Parties::default(),
+            handle: handle.clone(),
+        };
         Workshop { upstreams: Registry::new(dns, handle), tools, env: env.clone() }
     }
 }

@@ -23,7 +23,11 @@ pub struct Metrics {
     registry: Registry,
     shared: Arc<Shared>,
     connections: IntGaugeVec,
+    exploits: IntCounterVec,
     reloads: IntCounterVec,
+    bots: IntCounterVec,
+    geo_denied: IntCounterVec,
+    geo_unknown: IntCounterVec,
     reloaded_at: IntGauge,
     routes_count: IntGauge,
     middlewares_count: IntGauge,
@@ -50,7 +54,11 @@ impl Metrics {
             registry: Registry::new(),
             shared: Arc::new(Shared::default()),
             connections: table::CONNECTIONS.gauges(),
+            exploits: table::EXPLOITS.counters(),
             reloads: table::RELOADS.counters(),
+            bots: table::BOTS.counters(),
+            geo_denied: table::GEO_DENIED.counters(),
+            geo_unknown: table::GEO_UNKNOWN.counters(),
             reloaded_at: table::RELOADED_AT.gauges().with_label_values::<&str>(&[]),
             routes_count: table::ROUTES.gauges().with_label_values::<&str>(&[]),
             middlewares_count: table::MIDDLEWARES.gauges().with_label_values::<&str>(&[]),
@@ -60,9 +68,17 @@ impl Metrics {
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
-        metrics.register(metrics.reloads.clone());
-        metrics.register(metrics.auth.clone());
         metrics.register(metrics.auth_outside.clone());
+        for counters in [
+            &metrics.reloads,
+            &metrics.exploits,
+            &metrics.bots,
+            &metrics.geo_denied,
+            &metrics.geo_unknown,
+            &metrics.auth,
+        ] {
+            metrics.register(counters.clone());
+        }
         for gauge in [&metrics.reloaded_at, &metrics.routes_count, &metrics.middlewares_count] {
             metrics.register(gauge.clone());
         }
@@ -95,9 +111,29 @@ impl Metrics {
         self.connections.with_label_values(&[entry_point])
     }
 
+    /// Bots by action, category and guard; take counters from it when building, not per request.
+    pub fn bots(&self) -> &IntCounterVec {
+        &self.bots
+    }
+
+    /// Requests refused by country and guard.
+    pub fn geo_denied(&self) -> &IntCounterVec {
+        &self.geo_denied
+    }
+
+    /// Requests without a known country by guard.
+    pub fn geo_unknown(&self) -> &IntCounterVec {
+        &self.geo_unknown
+    }
+
     /// A request was refused before its route was known.
     pub fn refused(&self, reason: Reason) {
         self.shared.refused.add(reason);
+    }
+
+    /// A request looked like an attack. A look-up: for findings, not for every request.
+    pub fn exploit(&self, family: &str, place: &str, mode: &str) {
+        self.exploits.with_label_values(&[family, mode, place]).inc();
     }
 
     /// Log lines were dropped; `total` since the start.

@@ -76,11 +76,19 @@ declare! {
         "Bytes of response bodies sent to clients.";
     INTERCEPTED = Counter "gateway_total_errors_intercepted" ["name", "status"]
         "Responses whose body an error interceptor replaced.";
+    GEO_DENIED = Counter "gateway_geoblock_denied_total" ["country", "name"]
+        "Requests refused by a geoBlock middleware; the country is `unknown` where the database has none.";
+    GEO_UNKNOWN = Counter "goma_edge_geoblock_unknown_total" ["name"]
+        "Requests that met a geoBlock middleware and whose country is not known.";
+    BOTS = Counter "goma_edge_bots_total" ["action", "category", "name"]
+        "Requests that a botDetection middleware took for a bot's, by what became of them: allowed, blocked or detected.";
     ENDS = Counter "goma_edge_request_ends_total" ["name", "reason"]
         "Requests of a route by the reason for which they ended.";
 
     REFUSED = Counter "goma_edge_refused_requests_total" ["reason"]
         "Requests refused before a route was known.";
+    EXPLOITS = Counter "goma_edge_exploits_total" ["family", "mode", "place"]
+        "Requests that looked like an attack to exploit protection, by what they looked like and where.";
     CONNECTIONS = Gauge "goma_edge_connections" ["entry_point"]
         "Connections from clients that are open now.";
     RELOADS = Counter "goma_edge_reloads_total" ["result"]

@@ -77,11 +77,11 @@ impl Middleware for OAuth {
 
     /// A response that brings a session is for one user only.
     fn response(&self, exchange: &Exchange, head: &mut ResponseHeader) {
-        let ours = |(name, value): &(HeaderName, HeaderValue)| {
-            name == header::SET_COOKIE && value.as_bytes().starts_with(SESSION.as_bytes())
+        let ours = |cookie: &HeaderValue| cookie.as_bytes().starts_with(SESSION.as_bytes());
+        let said = |value: &HeaderValue| {
+            value.to_str().is_ok_and(|text| text.contains("private") || text.contains("no-store"))
         };
-        let said = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains("private") || text.contains("no-store"));
-        if exchange.response_headers.iter().any(ours) && !head.headers.get_all(header::CACHE_CONTROL).iter().any(said) {
+        if exchange.cookies.iter().any(ours) && !head.headers.get_all(header::CACHE_CONTROL).iter().any(said) {
             let _ = head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
     }
@@ -142,7 +142,7 @@ impl OAuth {
             Ok(()) => {
                 session.checked = now();
                 let cookies = session.cookies(&head.headers, &self.party.seal, &self.attributes(exchange, &session));
-                self.bring(exchange, cookies.unwrap_or_default());
+                exchange.cookies.extend(cookies.unwrap_or_default());
                 self.pass(&session, head)
             }
             Err(Fault::Refused(_)) => self.renew(session, exchange, head, "revoked").await,
@@ -169,7 +169,7 @@ impl OAuth {
                 let (session, refresh) = &*renewed;
                 let cookies = self.cookies(session, refresh.as_deref(), exchange, &head.headers, &self.cookie_path);
                 let Some(cookies) = cookies else { return self.log_in(exchange, head, "session_too_large") };
-                self.bring(exchange, cookies);
+                exchange.cookies.extend(cookies);
                 self.pass(session, head)
             }
             Err(Fault::Refused(error)) => {
@@ -206,10 +206,6 @@ impl OAuth {
     /// Whether the site is one of TLS, as far as can be seen, or as the operator says.
     pub(super) fn secure(&self, exchange: &Exchange) -> bool {
         exchange.scheme == "https" || self.redirect_url.starts_with("https:")
-    }
-
-    fn bring(&self, exchange: &mut Exchange, cookies: Vec<HeaderValue>) {
-        exchange.response_headers.extend(cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
     }
 
     /// Sends a browser to the provider, and tells a program that it has no session.
@@ -307,7 +303,8 @@ fn is_path(head: &RequestHeader, path: &str) -> bool {
 /// Whether somebody looks at a page who can be sent elsewhere to log in. What a script of a page fetches, what asks for
 /// data only, and what has a body cannot.
 fn opens_page(head: &RequestHeader) -> bool {
-    let text = |name: &str| head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).to_lowercase());
+    let text =
+        |name: &str| head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).to_lowercase());
     let accept = text("accept").unwrap_or_default();
     let data = accept.contains("json") || accept.contains("text/event-stream");
     matches!(head.method, Method::GET | Method::HEAD)
@@ -337,7 +334,12 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Reply {
 /// which may hold a code.
 pub(super) fn redirection(status: StatusCode, url: &str) -> Reply {
     let phrase = status.canonical_reason().unwrap_or_default();
-    let shown = url.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&#34;").replace('\'', "&#39;");
+    let shown = url
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&#34;")
+        .replace('\'', "&#39;");
     let body = format!("<a href=\"{shown}\">{phrase}</a>.\n\n");
     let reply = no_store(Reply::exact(status, "text/html; charset=utf-8", body));
     let reply = reply.header(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

@@ -93,7 +93,7 @@ impl Login {
 
     fn challenge(&self) -> String {
         use base64::Engine;
-        let hash = ring::digest::digest(&ring::digest::SHA256, self.verifier.as_bytes());
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.verifier.as_bytes());
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash)
     }
 }

@@ -1,11 +1,13 @@
 //! The relying party: one client at one provider, shared by all routes with the same settings and kept across reloads.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::Histogram;
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 
 use super::flights::{Flights, Keep};
 use super::id_token::{self, Expected};
@@ -16,6 +18,8 @@ use super::provider::{Down, Endpoints, Provider};
 use super::seal::{Seal, digest};
 use super::session::{Session, State};
 use super::tokens::{At, Fault, Grant, Tokens};
+use crate::middleware::jwt::KeySets;
+use crate::middleware::jwt::claims::forwarded;
 use crate::outbound::Client;
 
 /// One client at one provider.
@@ -54,6 +58,16 @@ pub struct Facts {
     pub home: String,
 }
 
+/// What a party calls with.
+pub struct Calls<'a> {
+    /// The client.
+    pub http: &'a Client,
+    /// Key sets by address.
+    pub sets: &'a KeySets,
+    /// Where background work runs.
+    pub handle: Option<&'a Handle>,
+}
+
 /// What a middleware wants to know of a session.
 #[derive(Clone, Debug, Default)]
 pub struct Wants {
@@ -81,15 +95,15 @@ const REMEMBERED: usize = 100_000;
 const CALLS: usize = 10_000;
 
 impl Parties {
-    /// The party with these facts; `provider` makes the provider of a new one.
-    pub fn party(&self, facts: Facts, http: &Client, provider: impl FnOnce() -> Arc<Provider>) -> Arc<Party> {
+    /// The party with these facts; a new one calls the provider that is made for it.
+    pub fn party(&self, facts: Facts, calls: &Calls<'_>, provider: impl FnOnce() -> Arc<Provider>) -> Arc<Party> {
         let key = facts.key();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(party) = known.get(&key).and_then(Weak::upgrade) {
             return party;
         }
         known.retain(|_, party| party.strong_count() > 0);
-        let party = Arc::new(Party::new(facts, http, provider()));
+        let party = Arc::new(Party::new(facts, calls, provider()));
         known.insert(key, Arc::downgrade(&party));
         party
     }
@@ -104,14 +118,14 @@ impl Facts {
 }
 
 impl Party {
-    fn new(facts: Facts, http: &Client, provider: Arc<Provider>) -> Party {
+    fn new(facts: Facts, calls: &Calls<'_>, provider: Arc<Provider>) -> Party {
         Party {
             seal: Seal::new(&facts.secret, &[&facts.client_id, &facts.home]),
             provider,
             spent: Memory::new(REMEMBERED),
             ended: Memory::new(REMEMBERED),
-            tokens: Tokens::new(http.clone(), &facts.client_id, &facts.secret),
-            keys: Keys::new(http.clone()),
+            tokens: Tokens::new(calls.http.clone(), &facts.client_id, &facts.secret),
+            keys: Keys::new(calls.sets.clone(), calls.handle.cloned()),
             facts,
             renewals: Flights::new(CALLS),
             checks: Flights::new(CALLS),
@@ -149,9 +163,7 @@ impl Party {
         let identity = self.identity(endpoints, grant, nonce, now).await?;
         let opaque = verified.is_none();
         let mut claims: Claims = verified.into_iter().flatten().collect();
-        let lacks = |name: &String| {
-            claim(&claims, name).or_else(|| claim(identity.as_ref()?, name)).is_none()
-        };
+        let lacks = |name: &String| claim(&claims, name).or_else(|| claim(identity.as_ref()?, name)).is_none();
         let asked = match opaque || wants.claims.iter().any(lacks) {
             true => self.ask(endpoints, &grant.access).await?,
             false => None,
@@ -159,7 +171,8 @@ impl Party {
         if opaque && self.facts.verifies_access && identity.is_none() && asked.is_none() {
             return Err(Fault::Refused("nothing verifies the access token".to_owned()));
         }
-        let other = |asked: &Claims, identity: &Claims| asked.get("sub").is_some_and(|sub| Some(sub) != identity.get("sub"));
+        let other =
+            |asked: &Claims, identity: &Claims| asked.get("sub").is_some_and(|sub| Some(sub) != identity.get("sub"));
         if asked.as_ref().zip(identity.as_ref()).is_some_and(|(asked, identity)| other(asked, identity)) {
             return Err(Fault::Refused("user info: is about another user".to_owned()));
         }
@@ -170,12 +183,7 @@ impl Party {
     }
 
     /// The claims of an access token that the keys of the settings verify; `None` for one that no keys are for.
-    async fn access_claims(
-        &self,
-        endpoints: &Endpoints,
-        grant: &Grant,
-        now: u64,
-    ) -> Result<Option<Claims>, Fault> {
+    async fn access_claims(&self, endpoints: &Endpoints, grant: &Grant, now: u64) -> Result<Option<Claims>, Fault> {
         if !self.facts.verifies_access || !id_token::is_jwt(&grant.access) {
             return Ok(None);
         }
@@ -211,11 +219,10 @@ impl Party {
     }
 
     async fn signed(&self, endpoints: &Endpoints, token: &str) -> Result<Value, Fault> {
-        let refused = || Fault::Refused("a token is not signed by the provider".to_owned());
-        let url = endpoints.jwks.as_deref().ok_or_else(refused)?;
-        let head = id_token::head(token).ok_or_else(refused)?;
-        let keys = self.keys.find(url, head.kid.as_deref()).await?;
-        id_token::signed(token, &head, &keys).ok_or_else(refused)
+        match &endpoints.jwks {
+            Some(url) => self.keys.claims(url, token).await,
+            None => Err(Fault::Refused("there are no keys to verify a token with".to_owned())),
+        }
     }
 
     /// Asks the provider about an access token; `None` when there is nobody to ask.
@@ -309,7 +316,9 @@ impl Party {
     /// Gives the tokens of a session back to the provider, if that takes them.
     pub async fn give_back(&self, session: &Session, refresh: Option<String>) {
         let Ok(endpoints) = self.provider.endpoints().await else { return };
-        let (Some(url), Some(token)) = (&endpoints.revocation, refresh.or_else(|| session.token.clone())) else { return };
+        let (Some(url), Some(token)) = (&endpoints.revocation, refresh.or_else(|| session.token.clone())) else {
+            return;
+        };
         let at = At { url, credentials_in_body: endpoints.credentials_in_body };
         if let Err(fault) = self.tokens.revoke(&at, &token).await {
             log::warn!(error = fault.text(); "OAuth: tokens of a session that was logged out are not revoked");
@@ -383,25 +392,14 @@ fn wanted(claims: &Claims, names: &[String]) -> BTreeMap<String, String> {
     names.iter().map(|name| (name.clone(), claim(claims, name).unwrap_or_default())).collect()
 }
 
-/// A claim as the text of a header: lists with commas; dots lead into objects.
+/// A claim as the text of a header. Dots lead into objects, unless a claim has the whole name.
 fn claim(claims: &Claims, name: &str) -> Option<String> {
     let found = claims.get(name).or_else(|| {
         let mut steps = name.split('.');
         let first = claims.get(steps.next()?)?;
         steps.try_fold(first, |value, step| value.get(step))
     });
-    text(found?)
-}
-
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(value) => Some(value.to_string()),
-        Value::Number(number) if number.is_f64() => Some(format!("{:.0}", number.as_f64()?)),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Array(items) => Some(items.iter().filter_map(text).collect::<Vec<_>>().join(",")),
-        Value::Null | Value::Object(_) => None,
-    }
+    forwarded(found.filter(|value| !value.is_null())?).map(Cow::into_owned)
 }
 
 /// Seconds since 1970.
@@ -456,7 +454,7 @@ mod tests {
             ("n", Some("4")),
             ("age", Some("42")),
             ("none", None),
-            ("realm", None),
+            ("realm", Some("map[name:r roles:[x]]")),
             ("realm.roles", Some("x")),
             ("realm.name", Some("r")),
             ("realm.nothing", None),

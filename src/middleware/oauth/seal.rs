@@ -4,11 +4,11 @@
 //! for, the client it belongs to, and fresh randomness. All replicas with the same secret read the same seals, before and
 //! after a restart; a seal made for one client or purpose does not open for another.
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::{Rng, random};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 
 /// What a seal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl KeyType for Length {
 
 /// SHA-256 over texts, each with its length, so that none runs into the next.
 pub fn digest(texts: &[&str]) -> [u8; 32] {
-    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     for text in texts {
         hash.update(&(text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());

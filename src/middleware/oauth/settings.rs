@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flow;
 use super::login::TAG;
-use super::party::{Facts, Party, Wants};
+use super::party::{Calls, Facts, Party, Wants};
 use super::provider::{Discover, Endpoints, KNOWN, Known, Provider};
 use super::seal::digest;
 use super::session::Lifetimes;
@@ -265,7 +265,9 @@ impl OAuth {
         }
         let ours = ["client_id", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type"];
         for name in self.auth_params.keys() {
-            if ours.contains(&&**name) || ["scope", "state", "response_mode", "request", "request_uri"].contains(&&**name) {
+            if ours.contains(&&**name)
+                || ["scope", "state", "response_mode", "request", "request_uri"].contains(&&**name)
+            {
                 let place = rule.child("authParams").child(name);
                 problems.push(place.error("is set by the gateway", "remove it"));
             }
@@ -341,9 +343,11 @@ impl OAuth {
             endpoints: format!("{written:?} {discover:?}"),
             home: format!("{} {} {issuer}", self.provider, written.token),
         };
-        scope.tools.oauth.party(facts, http, || {
+        let handle = scope.tools.handle.as_ref();
+        let calls = Calls { http, sets: &scope.tools.key_sets, handle };
+        scope.tools.oauth.party(facts, &calls, || {
             let provider = Arc::new(Provider::new(http.clone(), written, discover));
-            provider.keep_fresh(scope.tools.handle.as_ref().filter(|_| !scope.route.is_empty()));
+            provider.keep_fresh(handle);
             provider
         })
     }
@@ -392,7 +396,8 @@ fn behind(route: &str, callback: String) -> Vec<String> {
 
 /// Where Goma sends users after a login: the route's path and the first of `paths`, without what stands for anything.
 fn fallback(route: &str, first: Option<&str>) -> String {
-    let plain = |text: &&str| text.starts_with('/') && is_plain(text) && !text.contains(['^', '$', '(', '[', '\\', '+', '?']);
+    let plain =
+        |text: &&str| text.starts_with('/') && is_plain(text) && !text.contains(['^', '$', '(', '[', '\\', '+', '?']);
     let first = first.map(|first| first.trim_end_matches('*').trim_end_matches('/'));
     let first = first.filter(plain).filter(|first| !first.contains(['*', '.']));
     let path = format!("{}{}", route.trim_end_matches('/'), first.unwrap_or_default());

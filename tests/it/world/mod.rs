@@ -23,9 +23,13 @@ mod frames;
 mod gateway;
 mod http2;
 mod load;
+mod mmdb;
 mod origin;
 mod origin2;
 mod place;
+mod slapd;
+mod tls;
+pub mod tokens;
 mod websocket;
 mod wire;
 
@@ -40,9 +44,12 @@ pub use frames::{Fields, Outcome, exchange};
 pub use gateway::{Applied, Gateway, Reloads};
 pub use http2::{Call, Http2, next};
 pub use load::{Load, Tally};
+pub use mmdb::mmdb;
 pub use origin::{Origin, Seen};
 pub use origin2::Origin2;
 pub use place::{free_port, listen};
+pub use slapd::Slapd;
+pub use tls::{Authority, Hello, Identity, TlsFront};
 pub use websocket::{Frame, WebSocket};
 pub use wire::{Headers, Left, Pattern, Wire};
 
