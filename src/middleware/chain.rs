@@ -67,7 +67,7 @@ impl Chain {
                     chain.landings.extend_from_slice(middleware.landings());
                     chain.steps.push(Step { kind, place, middleware });
                 }
-                Part::Headers(policy) => chain.shell.add_policy(place, policy),
+                Part::Headers(policy) => chain.shell.add_policy(place, *policy),
                 Part::LogFields(fields) => chain.shell.set_fields(place, fields),
                 Part::Errors(errors) => chain.shell.set_errors(place, errors),
                 Part::Compress(compression) => chain.shell.add_compression(place, compression),
@@ -162,9 +162,13 @@ impl Chain {
 ///
 /// # Errors
 /// The verdict of the one that ends the request, with its reason.
-pub fn watch(watches: &mut Watches, mut chunk: bytes::Bytes, end: bool) -> Result<bytes::Bytes, (Reason, Verdict)> {
+pub fn watch(
+    watches: &mut Watches,
+    mut chunk: bytes::Bytes,
+    end: bool,
+) -> Result<bytes::Bytes, Box<(Reason, Verdict)>> {
     for (kind, watch) in watches {
-        chunk = watch.chunk(chunk, end).map_err(|verdict| (reason(kind, &verdict), verdict))?;
+        chunk = watch.chunk(chunk, end).map_err(|verdict| Box::new((reason(kind, &verdict), verdict)))?;
     }
     Ok(chunk)
 }

@@ -145,7 +145,7 @@ pub enum Part {
     /// A positional step.
     Step(Arc<dyn Middleware>),
     /// Response header policy of the shell.
-    Headers(response_headers::Policy),
+    Headers(Box<response_headers::Policy>),
     /// Fields of the access line.
     LogFields(access_log::Fields),
     /// Pages of the shell in place of error bodies.

@@ -185,7 +185,8 @@ pub fn watch(session: &Session, body: &mut Option<Bytes>, end: bool, ctx: &mut C
     match chain::watch(watches, body.take().unwrap_or_default(), end) {
         // An empty chunk means that nothing goes on yet; to Pingora, none would mean the end.
         Ok(chunk) => *body = Some(chunk),
-        Err((reason, verdict)) => {
+        Err(refused) => {
+            let (reason, verdict) = *refused;
             ctx.ends(reason);
             ctx.refusal = Some(verdict);
             return Error::e_explain(ErrorType::Custom("Refused"), "a middleware refused the request body");

@@ -120,14 +120,15 @@ impl<'a> Chains<'a> {
 /// Guards that a route switches on by itself; they come before its middlewares. Spec middlewares §3.
 fn built_in(route: &Route, tools: &Tools) -> Vec<(Listed, &'static str, Part)> {
     let mut parts = Vec::new();
+    if route.security.bot_detection {
+        let kind = "botDetection";
+        let listed = Listed { name: "security.enableBotDetection".to_owned(), kind: kind.to_owned() };
+        parts.push((listed, kind, Part::Step(bots::route_guard(tools, &route.name))));
+    }
     if route.security.exploit_protection {
         let kind = "exploitProtection";
         let listed = Listed { name: "security.enableExploitProtection".to_owned(), kind: kind.to_owned() };
         parts.push((listed, kind, Part::Step(exploit::route_guard(tools, &route.name))));
-    }
-    if route.security.bot_detection {
-        let listed = Listed { name: "enableBotDetection".to_owned(), kind: "botDetection".to_owned() };
-        parts.push((listed, "botDetection", Part::Step(bots::route_guard(tools))));
     }
     parts
 }

@@ -126,10 +126,11 @@ async fn the_flag_of_a_route_keeps_bots_out_before_its_middlewares() {
     let request = h2.request("GET", "/now").header("user-agent", GPT).body(()).expect("a request");
     let reply = h2.call(request, true).await.finish().await.expect("an answer");
     assert_eq!((reply.status, reply.text().as_str()), (403, REFUSAL));
+    gateway.counts(r#"goma_edge_bots_total{action="blocked",category="ai-crawler",name="now"} 3"#).await;
     let url = "http://a.test/now";
     let arguments = ["config", "explain", "GET", url, "-H", &format!("User-Agent: {GPT}"), "-c", "goma.yml"];
     let output = goma_in(gateway.config_dir(), &[], &arguments).await;
-    assert!(output.stdout.contains("enableBotDetection") && output.stdout.contains("403"), "{}", output.all());
+    assert!(output.stdout.contains("security.enableBotDetection") && output.stdout.contains("403"), "{}", output.all());
 }
 
 #[tokio::test]

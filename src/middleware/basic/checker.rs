@@ -137,7 +137,7 @@ fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {
 #[allow(unsafe_code, reason = "a plain number to libc; proven below")]
 fn lower_priority() {
     // SAFETY: takes three numbers and no memory; 0 names the calling thread on Linux. A refusal changes nothing.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ impl Settings for Basic {
         Ok(Part::Step(Arc::new(Login {
             guard: Guard::new(scope, Basic::KIND[0]),
             challenge,
-            forward: self.forward_username.then(|| [USERNAME]),
+            forward: self.forward_username.then_some([USERNAME]),
             username: USERNAME.into(),
             stand_in: users
                 .iter()

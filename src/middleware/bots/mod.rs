@@ -94,8 +94,8 @@ impl Settings for BotDetection {
     }
 }
 
-/// The guard of a route with `enableBotDetection`: it blocks every bot.
-pub fn route_guard(tools: &Tools) -> Arc<dyn Middleware> {
+/// The guard of a route with `enableBotDetection`: it blocks every bot, and counts under the name of the route.
+pub fn route_guard(tools: &Tools, route: &str) -> Arc<dyn Middleware> {
     Arc::new(Guard {
         mode: Mode::Block,
         allow: Names::default(),
@@ -103,7 +103,7 @@ pub fn route_guard(tools: &Tools) -> Arc<dyn Middleware> {
         empty_passes: true,
         paths: None,
         detector: &DETECTOR,
-        tally: Tally::new(&tools.metrics, "enableBotDetection"),
+        tally: Tally::new(&tools.metrics, route),
     })
 }
 

@@ -150,12 +150,10 @@ impl Function {
 impl Operand {
     /// Of a list, texts count; for a literal also items of its own kind.
     fn minds(&self, item: &Value) -> bool {
-        match (item, &self.literal) {
-            (Value::String(_), _)
-            | (Value::Number(_), Some(Value::Number(_)))
-            | (Value::Bool(_), Some(Value::Bool(_))) => true,
-            _ => false,
-        }
+        matches!(
+            (item, &self.literal),
+            (Value::String(_), _) | (Value::Number(_), Some(Value::Number(_))) | (Value::Bool(_), Some(Value::Bool(_)))
+        )
     }
 
     fn equals(&self, value: &Value) -> bool {

@@ -101,7 +101,7 @@ pub struct Key(Vec<(Algorithm, Verifier)>);
 
 #[derive(Clone)]
 enum Verifier {
-    Mac(hmac::Key),
+    Mac(Box<hmac::Key>),
     Signature(ParsedPublicKey),
 }
 
@@ -129,7 +129,9 @@ impl Key {
     /// A shared secret, as raw bytes.
     pub fn secret(secret: &[u8]) -> Key {
         let algorithms = [(Hs256, hmac::HMAC_SHA256), (Hs384, hmac::HMAC_SHA384), (Hs512, hmac::HMAC_SHA512)];
-        Key(algorithms.map(|(name, algorithm)| (name, Verifier::Mac(hmac::Key::new(algorithm, secret)))).into())
+        Key(algorithms
+            .map(|(name, algorithm)| (name, Verifier::Mac(Box::new(hmac::Key::new(algorithm, secret)))))
+            .into())
     }
 
     /// The public key in a PEM text: the first of its blocks that holds one.

@@ -104,7 +104,8 @@ impl Remote {
         let mut ended = self.ended.subscribe();
         {
             let mut state = self.state();
-            if !state.flying && !(state.may_ask() && self.fly(&mut state)) {
+            let coming = state.flying || state.may_ask() && self.fly(&mut state);
+            if !coming {
                 return false;
             }
         }

@@ -85,10 +85,9 @@ impl Settings for Jwt {
         let mut problems = Vec::new();
         let algorithms = noted(self.algorithms(&rule), &mut problems);
         let keys = noted(self.keys(scope, &rule), &mut problems);
-        let demands = noted(self.demands(&rule), &mut problems);
+        let demands = self.demands(&rule, &mut problems);
         let forward = self.forward(&rule, &mut problems);
-        let (Some(algorithms), Some(keys), Some(demands), true) = (algorithms, keys, demands, problems.is_empty())
-        else {
+        let (Some(algorithms), Some(keys), true) = (algorithms, keys, problems.is_empty()) else {
             return Err(problems);
         };
         let fitting = match &keys {
@@ -173,17 +172,23 @@ impl Jwt {
         names.iter().map(algorithm).collect::<Result<_, _>>().map(Some)
     }
 
-    fn demands(&self, rule: &Place) -> Result<Demands, Problem> {
+    fn demands(&self, rule: &Place, problems: &mut Vec<Problem>) -> Demands {
         let filled = |text: &String| (!text.is_empty()).then(|| text.clone());
-        let leeway =
-            leeway(&self.leeway).map_err(|error| rule.child("leeway").error(error, "write a duration like 30s"))?;
+        let leeway = leeway(&self.leeway).map_err(|error| {
+            let (message, remedy) = error.split_once("; ").unwrap_or((&error, "write it like 30s"));
+            rule.child("leeway").error(message, remedy)
+        });
         let expression = filled(&self.claims_expression).map(|text| Expression::parse(&text)).transpose();
         let expression = expression.map_err(|error| {
             let remedy = "write it like Equals(`role`, 'admin') && !OneOf(`org.name`, 'a', 'b')";
             rule.child("claimsExpression").error(error.to_string(), remedy)
-        })?;
-        let (issuer, audience) = (filled(&self.issuer), filled(&self.audience));
-        Ok(Demands { issuer, audience, leeway_s: leeway.as_secs_f64(), expression })
+        });
+        Demands {
+            issuer: filled(&self.issuer),
+            audience: filled(&self.audience),
+            leeway_s: noted(leeway, problems).unwrap_or_default().as_secs_f64(),
+            expression: noted(expression, problems).flatten(),
+        }
     }
 
     fn forward(&self, rule: &Place, problems: &mut Vec<Problem>) -> Vec<(HeaderName, ClaimPath)> {

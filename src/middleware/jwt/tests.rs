@@ -91,7 +91,7 @@ fn a_tampered_token_does_not_verify() {
 fn a_public_key_is_never_a_secret() {
     let signer = Signer::rsa();
     let (pem, jwk) = (signer.pem(), signer.jwk("a"));
-    let set = KeySet::parse(key_set(&[jwk.clone()]).as_bytes()).expect("a set");
+    let set = KeySet::parse(key_set(std::slice::from_ref(&jwk)).as_bytes()).expect("a set");
     for secret in [pem.as_str(), pem.trim_end(), &jwk.to_string(), jwk["n"].as_str().expect("a number")] {
         for algorithm in ["HS256", "HS384", "HS512"] {
             let forged = Signer::secret(secret).named(algorithm, "a", &json!({"sub": "admin"}));

@@ -143,7 +143,7 @@ impl Settings for Ldap {
             allowance: Allowance::new(limits.size, limits.burst, ttl),
             strict: pool.is_some(),
             right: (!remember.is_zero()).then(|| Remember::new(remember)),
-            forward: self.forward_username.then(|| [USERNAME]),
+            forward: self.forward_username.then_some([USERNAME]),
             username: USERNAME.into(),
             challenge,
         })))
