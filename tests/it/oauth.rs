@@ -536,11 +536,9 @@ async fn a_provider_that_cannot_be_discovered_does_not_stop_sessions() {
 
 #[tokio::test]
 async fn claims_and_tokens_reach_the_backend_and_nobody_else_sets_them() {
-    let stage = Stage::with(&format!(
-        "endpoint: {{authUrl: PROVIDER/auth, tokenUrl: PROVIDER/token, jwksUrl: PROVIDER/jwks}}, scopes: [openid], \
-         forwardHeaders: {{X-User: sub, X-Groups: realm.groups, X-None: none}}, forwardAccessToken: true"
-    ))
-    .await;
+    let rule = "endpoint: {authUrl: PROVIDER/auth, tokenUrl: PROVIDER/token, jwksUrl: PROVIDER/jwks}, scopes: [openid], \
+                forwardHeaders: {X-User: sub, X-Groups: realm.groups, X-None: none, X_Odd: sub}, forwardAccessToken: true";
+    let stage = Stage::with(rule).await;
     let signer = Signer::p256();
     stage.provider.on("/jwks", Answer::ok(key_set(&[signer.jwk("k1")])));
     let browser = stage.browser();
@@ -554,10 +552,12 @@ async fn claims_and_tokens_reach_the_backend_and_nobody_else_sets_them() {
         .header("X-User", "root")
         .header("x_user", "root")
         .header("X-None", "x")
+        .header("X_Odd", "root")
         .header("Authorization", "Bearer mine");
     assert_eq!(request.header("Connection", "X-Groups").await.status, 200);
     let seen = stage.origin.last();
     assert_eq!((seen.headers.all("X-User"), seen.headers.all("x_user")), (vec!["ann"], vec![]));
+    assert_eq!(seen.headers.all("X_Odd"), ["ann"]);
     assert_eq!((seen.header("X-Groups"), seen.header("X-None")), (Some("a,b"), None));
     assert_eq!(seen.headers.all("Authorization"), [&*format!("Bearer {access}")]);
 }

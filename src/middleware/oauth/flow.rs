@@ -19,12 +19,13 @@ use super::cookies::Attributes;
 use super::login::{Ask, Login, local, with_parameters};
 use super::party::{Party, Wants, now};
 use super::provider::Endpoints;
-use super::session::{self, Forged, Lifetimes, SESSION, Session, State};
+use super::session::{Forged, Lifetimes, SESSION, Session, State};
 use super::tokens::Fault;
 use crate::exchange::Exchange;
 use crate::fields;
 use crate::gate;
 use crate::middleware::auth::{Guard, unavailable};
+use crate::middleware::spelled::Spelled;
 use crate::middleware::{Flow, Middleware, Verdict};
 use crate::reply::Reply;
 
@@ -54,7 +55,8 @@ pub(super) struct OAuth {
     pub lifetimes: Lifetimes,
     pub wants: Wants,
     /// Headers for the backend, with the claim that each takes.
-    pub headers: Vec<(HeaderName, String)>,
+    pub headers: Vec<(Spelled, String)>,
+    /// The same, for those of the client.
     pub names: Vec<HeaderName>,
     pub forwards_token: bool,
     /// Paths that answers of the provider and log-outs come in on.
@@ -120,12 +122,12 @@ impl OAuth {
             let value = session.claims.get(claim).filter(|value| !value.is_empty());
             // A value that no header can carry is left out: the client's own was removed before.
             if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
-                let _ = head.insert_header(name.clone(), value);
+                name.ask(head, value);
             }
         }
         let token = session.token.as_deref().filter(|_| self.forwards_token);
         if let Some(value) = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok()) {
-            let _ = head.insert_header(header::AUTHORIZATION, value);
+            let _ = head.insert_header("Authorization", value);
         }
         self.guard.allow();
         Flow::Next
@@ -245,51 +247,6 @@ impl OAuth {
 
     pub(super) fn login_attributes<'a>(&self, exchange: &Exchange, path: &'a str) -> Attributes<'a> {
         Attributes { path, secure: self.secure(exchange), max_age_secs: 0 }
-    }
-
-    /// Ends the session, here and at the provider.
-    fn log_out<'a>(&'a self, exchange: &'a mut Exchange, head: &'a mut RequestHeader) -> Flow<'a> {
-        if !matches!(head.method, Method::GET | Method::POST) {
-            return Flow::Reply(self.guard.deny("method", wrong_method("GET, POST")));
-        }
-        // Nobody else's page logs users out.
-        if head.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
-            return Flow::Reply(self.guard.deny("cross_site", Reply::plain(StatusCode::FORBIDDEN)));
-        }
-        Flow::Wait(Box::pin(async move {
-            let session = Session::of(&head.headers, &self.party.seal).ok().flatten();
-            let mut id_token = None;
-            if let Some(session) = session {
-                let refresh = session.refresh_token(&head.headers, &self.party.seal);
-                id_token.clone_from(&session.id_token);
-                let until = session.born + self.lifetimes.session.as_secs();
-                let party = self.party.clone();
-                // Nobody waits for the provider to take its tokens back.
-                party.ended.add(&session.id, until, now());
-                tokio::spawn(async move { party.give_back(&session, refresh).await });
-            }
-            let attributes = Attributes { path: &self.cookie_path, secure: self.secure(exchange), max_age_secs: 0 };
-            let mut reply = self.farewell(id_token);
-            for cookie in session::forget(&head.headers, &attributes) {
-                reply = reply.header(header::SET_COOKIE, cookie);
-            }
-            Flow::Reply(self.guard.answer("logged_out", reply))
-        }))
-    }
-
-    fn farewell(&self, id_token: Option<String>) -> Reply {
-        let known = self.party.provider.known();
-        match (known.as_ref().and_then(|endpoints| endpoints.end_session.as_deref()), &self.after_logout) {
-            (Some(url), after) => {
-                let mut parameters = vec![("client_id", self.client_id.clone())];
-                parameters.extend(id_token.map(|token| ("id_token_hint", token)));
-                let absolute = after.clone().filter(|after| !after.starts_with('/'));
-                parameters.extend(absolute.map(|after| ("post_logout_redirect_uri", after)));
-                redirection(StatusCode::SEE_OTHER, &with_parameters(url, &parameters))
-            }
-            (None, Some(after)) => redirection(StatusCode::SEE_OTHER, after),
-            (None, None) => text(StatusCode::OK, "Logged out\n"),
-        }
     }
 }
 

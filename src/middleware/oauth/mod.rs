@@ -8,22 +8,26 @@
 //! | file | holds |
 //! |---|---|
 //! | `flow` | what happens to a request |
-//! | `callback` | the provider's answer |
+//! | `callback`, `logout` | the provider's answer, the end of a session |
 //! | `login` | a login under way: `state`, `nonce`, PKCE, the way back |
 //! | `session` | a session and its cookies |
 //! | `party` | one client at one provider: logging in, refreshing, checking |
 //! | `provider` | where the provider is: named ones, settings, discovery |
-//! | `tokens` | calls to the provider |
+//! | `tokens`, `claims` | calls to the provider, and what it says of a user |
 //! | `id_token`, `keys` | who signed a token, and is it for us |
+//! | `settings`, `check` | the settings, and what is wrong with them |
 //! | `seal`, `cookies`, `memory`, `flights` | tools of these |
 
 mod callback;
+mod check;
+mod claims;
 mod cookies;
 mod flights;
 mod flow;
 mod id_token;
 mod keys;
 mod login;
+mod logout;
 mod memory;
 mod party;
 mod provider;

@@ -1,14 +1,14 @@
 //! The relying party: one client at one provider, shared by all routes with the same settings and kept across reloads.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::Histogram;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::runtime::Handle;
 
+use super::claims::{Claims, claim, subject, wanted};
 use super::flights::{Flights, Keep};
 use super::id_token::{self, Expected};
 use super::keys::Keys;
@@ -19,7 +19,6 @@ use super::seal::{Seal, digest};
 use super::session::{Session, State};
 use super::tokens::{At, Fault, Grant, Tokens};
 use crate::middleware::jwt::KeySets;
-use crate::middleware::jwt::claims::forwarded;
 use crate::outbound::Client;
 
 /// One client at one provider.
@@ -337,8 +336,6 @@ impl Party {
     }
 }
 
-type Claims = Map<String, Value>;
-
 /// What is known of a user.
 struct Found {
     claims: Claims,
@@ -377,31 +374,6 @@ fn settle(mut session: Session, grant: Grant, wants: &Wants) -> Tokened {
     (session, grant.refresh)
 }
 
-/// Who it is: `sub`, or what older providers have instead.
-fn subject(claims: &Claims) -> String {
-    let text = |name: &str| match claims.get(name)? {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
-    ["sub", "id", "user_id"].iter().find_map(|name| text(name)).unwrap_or_default()
-}
-
-/// Claims by name, as text; empty for those that are not there, so that it is known that they were looked for.
-fn wanted(claims: &Claims, names: &[String]) -> BTreeMap<String, String> {
-    names.iter().map(|name| (name.clone(), claim(claims, name).unwrap_or_default())).collect()
-}
-
-/// A claim as the text of a header. Dots lead into objects, unless a claim has the whole name.
-fn claim(claims: &Claims, name: &str) -> Option<String> {
-    let found = claims.get(name).or_else(|| {
-        let mut steps = name.split('.');
-        let first = claims.get(steps.next()?)?;
-        steps.try_fold(first, |value, step| value.get(step))
-    });
-    forwarded(found.filter(|value| !value.is_null())?).map(Cow::into_owned)
-}
-
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -431,49 +403,6 @@ impl<T> Keep for Result<T, Fault> {
         match self {
             Ok(_) | Err(Fault::Refused(_)) => LATE,
             Err(_) => PAUSE,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn claims_become_texts() {
-        let claims = json!({
-            "sub": "ann", "groups": ["a", "b", 3], "admin": true, "n": 3.7, "age": 42, "none": null,
-            "realm": {"roles": ["x"], "name": "r"}, "a.b": "dotted", "a": {"b": "inner"},
-        });
-        for (name, found) in [
-            ("sub", Some("ann")),
-            ("groups", Some("a,b,3")),
-            ("admin", Some("true")),
-            ("n", Some("4")),
-            ("age", Some("42")),
-            ("none", None),
-            ("realm", Some("map[name:r roles:[x]]")),
-            ("realm.roles", Some("x")),
-            ("realm.name", Some("r")),
-            ("realm.nothing", None),
-            ("a.b", Some("dotted")),
-            ("", None),
-        ] {
-            assert_eq!(claim(claims.as_object().expect("an object"), name).as_deref(), found, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_user_has_a_subject_whatever_the_provider_calls_it() {
-        for (claims, found) in [
-            (json!({"sub": "ann", "id": 7}), "ann"),
-            (json!({"id": 7, "login": "ann"}), "7"),
-            (json!({"user_id": "amzn1"}), "amzn1"),
-            (json!({}), ""),
-        ] {
-            assert_eq!(subject(claims.as_object().expect("an object")), found);
         }
     }
 }
