@@ -284,6 +284,7 @@ fn said_of(said: &chain::Said) -> (Said, Option<u16>) {
 fn label(target: &Target) -> String {
     match target {
         Target::Route(route) => route.name.to_string(),
+        Target::Landing(landing) => landing.first.name.to_string(),
         Target::Own(own) => format!("gateway:{}", endpoint(own)),
     }
 }

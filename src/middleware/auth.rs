@@ -62,6 +62,12 @@ impl Guard {
         Verdict::refuse(reply, reason)
     }
 
+    /// Answers a request itself: a redirect on the way to a login or back.
+    pub fn answer(&self, reason: &'static str, reply: Reply) -> Verdict {
+        self.ends.with_label_values(&[self.kind, &self.name, reason, "answered"]).inc();
+        Verdict { why: reason.into(), ..Verdict::answer(reply) }
+    }
+
     /// Notes how long a call to another server took.
     pub fn called(&self, since: Instant) {
         self.outside.observe(since.elapsed().as_secs_f64());

@@ -17,6 +17,7 @@ pub struct Chain {
     pub shell: Shell,
     listed: Vec<Listed>,
     identity: Vec<HeaderName>,
+    landings: Vec<String>,
     watches_body: bool,
 }
 
@@ -63,6 +64,7 @@ impl Chain {
                 Part::Step(middleware) => {
                     chain.watches_body |= middleware.watches_body();
                     chain.identity.extend_from_slice(middleware.identity());
+                    chain.landings.extend_from_slice(middleware.landings());
                     chain.steps.push(Step { kind, place, middleware });
                 }
                 Part::Headers(policy) => chain.shell.add_policy(place, *policy),
@@ -82,6 +84,16 @@ impl Chain {
     /// Headers that its steps set about who the client is.
     pub fn identity(&self) -> &[HeaderName] {
         &self.identity
+    }
+
+    /// Paths on which answers to its steps come in.
+    pub fn landings(&self) -> &[String] {
+        &self.landings
+    }
+
+    /// Whether a request on such a path answers one of its steps.
+    pub fn claims(&self, exchange: &Exchange) -> bool {
+        self.steps.iter().any(|step| step.middleware.claims(exchange))
     }
 
     /// Walks the request hooks. Returns how many ran, and the verdict of the one that ended the walk.

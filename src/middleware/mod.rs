@@ -24,6 +24,7 @@ pub mod geo_block;
 mod goregex;
 pub mod jwt;
 pub mod ldap;
+pub mod oauth;
 pub mod paths;
 mod ranges;
 mod reading;
@@ -114,6 +115,16 @@ pub trait Middleware: Send + Sync {
     /// Sees the head of the response on its way back, ours included.
     fn response(&self, _exchange: &Exchange, _head: &mut ResponseHeader) {}
 
+    /// Paths beside those of the route on which answers to this step come in: the end of a login. The table leads them here.
+    fn landings(&self) -> &[String] {
+        &[]
+    }
+
+    /// Whether a request on such a path answers this very step; several routes may share the path.
+    fn claims(&self, _exchange: &Exchange) -> bool {
+        false
+    }
+
     /// Headers it sets about who the client is: the client's own are removed before any middleware looks.
     fn identity(&self) -> &[HeaderName] {
         &[]
@@ -177,6 +188,8 @@ pub struct Tools {
     pub geo: Arc<GeoIp>,
     /// Checks passwords.
     pub checker: Arc<basic::checker::Checker>,
+    /// Clients at OAuth providers.
+    pub oauth: oauth::Parties,
     /// Where background work runs; `None` where a configuration is only checked.
     pub handle: Option<Handle>,
     /// Key sets by URL.
@@ -299,6 +312,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<forward_auth::ForwardAuth>(),
     Kind::of::<ldap::Ldap>(),
     Kind::of::<jwt::Jwt>(),
+    Kind::of::<oauth::OAuth>(),
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),
@@ -306,4 +320,4 @@ pub const KINDS: &[Kind] = &[
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
-pub const LATER: &[&str] = &["httpCache", "oauth", "oauth2", "rateLimit", "ratelimit"];
+pub const LATER: &[&str] = &["httpCache", "rateLimit", "ratelimit"];

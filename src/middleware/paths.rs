@@ -57,6 +57,11 @@ impl PathRules {
         self.entries.is_empty()
     }
 
+    /// The first entry.
+    pub fn first(&self) -> Option<&str> {
+        self.entries.first().map(String::as_str)
+    }
+
     /// Length of the first entry; orders header policies.
     pub fn first_len(&self) -> usize {
         self.entries.first().map_or(0, String::len)

@@ -21,7 +21,7 @@ use crate::gate::{self, Refusal};
 use crate::middleware::chain::{self, Watches};
 use crate::reply::Reply;
 use crate::route::Find;
-use crate::snapshot::{Route, Snapshot, Target};
+use crate::snapshot::{Landing, Route, Snapshot, Target};
 use crate::trust;
 
 /// Reads the facts of the request and decides what is to be done with it.
@@ -100,11 +100,17 @@ pub(crate) fn plan(exchange: &Exchange, snapshot: &Snapshot) -> Plan {
     };
     match snapshot.table.find(&path, &exchange.host, exchange.method.as_str()) {
         Find::Found(Target::Route(route)) => Plan::Route(route.clone()),
+        Find::Found(Target::Landing(routes)) => Plan::Route(landing(routes, exchange).clone()),
         Find::Found(Target::Own(own)) => Plan::Own(own.clone()),
         Find::MethodNotAllowed { allow } => wrong_method(allow),
         Find::Redirect { path } => redirect(path, exchange.query.as_deref()),
         Find::Nothing => not_found(),
     }
+}
+
+/// Of several routes that share a landing the one whose middleware asked for this.
+fn landing<'a>(routes: &'a Landing, exchange: &Exchange) -> &'a Arc<Route> {
+    routes.others.iter().find(|route| route.chain.claims(exchange)).unwrap_or(&routes.first)
 }
 
 /// Spec core §4.4: bytes of Go's library, whatever the client accepts.

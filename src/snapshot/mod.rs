@@ -4,6 +4,7 @@
 //! settings, and what survives a reload (connections, health, counters) is found again by identity in [`Workshop`].
 
 mod chains;
+mod landings;
 mod upstreams;
 
 use std::collections::HashSet;
@@ -17,6 +18,7 @@ use crate::config::{Config, Env, Examined, Loaded, Place, Problem, Report};
 use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
 use crate::gate::Limits;
 use crate::middleware::jwt::KeySets;
+use crate::middleware::oauth::Parties;
 use crate::middleware::{Chain, Tools};
 use crate::reply::Reply;
 use crate::route::rewrite::Rewrite;
@@ -26,6 +28,7 @@ use crate::telemetry::route::RouteMetrics;
 use crate::trust::Trust;
 use crate::upstream::{DnsSettings, Registry, Upstream, resolver_address};
 use chains::Chains;
+pub use landings::Landing;
 
 /// Everything a request needs to know of the configuration.
 pub struct Snapshot {
@@ -48,6 +51,8 @@ pub struct Snapshot {
 pub enum Target {
     /// A route of the operator's.
     Route(Arc<Route>),
+    /// A path on which answers to middlewares come in.
+    Landing(Landing),
     /// An endpoint of the gateway.
     Own(Own),
 }
@@ -130,9 +135,14 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         }
     }
     let added: Vec<&RouteConfig> = routes.iter().map(|(index, _)| ordered[*index]).collect();
+    let landings = landings::add(&routes, &ordered, &mut builder);
     let (table, overlaps) = builder.build();
     for overlap in &overlaps {
-        report.add(overlap_problem(overlap, &own, &added));
+        let routed = own.len() + added.len();
+        match overlap.second.checked_sub(routed).or(overlap.first.checked_sub(routed)) {
+            Some(index) => report.extend(landings::overlap(&landings, index)),
+            None => report.add(overlap_problem(overlap, &own, &added)),
+        }
     }
     report.sort();
     if !report.errors.is_empty() {
@@ -393,6 +403,7 @@ impl Workshop {
             geo: Arc::default(),
             checker: Arc::default(),
             key_sets: KeySets::default(),
+            oauth: Parties::default(),
             handle: handle.clone(),
         };
         Workshop { upstreams: Registry::new(dns, handle), tools, env: env.clone() }

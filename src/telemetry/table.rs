@@ -99,7 +99,7 @@ declare! {
         "Log lines given up because they could not be written fast enough.";
 
     AUTH = Counter "goma_edge_auth_total" ["kind", "middleware", "reason", "result"]
-        "Requests that had to prove who they are: allowed, denied or error, with the reason.";
+        "Requests that had to prove who they are: allowed, denied, answered (sent to a login) or error, with the reason.";
     AUTH_OUTSIDE = Histogram "goma_edge_auth_call_duration_seconds" ["kind", "middleware"]
         "Time that an authenticating middleware waited for another server.";
 

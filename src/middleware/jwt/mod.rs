@@ -30,8 +30,9 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::RequestHeader;
 use serde_json::Value;
 
-pub use remote::KeySets;
+pub use remote::{KeySets, Remote};
 pub use settings::Jwt;
+pub use store::Keys;
 
 use super::auth::{Guard, unavailable};
 use super::spelled::Spelled;
@@ -40,8 +41,7 @@ use crate::exchange::Exchange;
 use crate::reply::Reply;
 use claims::ClaimPath;
 use keys::Algorithms;
-use remote::Remote;
-use store::{Keys, Local};
+use store::Local;
 use token::{Demands, Fault, Token};
 
 /// The step of one definition on one route.

@@ -32,8 +32,8 @@ const FETCH: Duration = Duration::from_secs(5);
 const LARGEST: usize = 512 * 1024;
 
 /// The sets that are in use.
-#[derive(Default)]
-pub struct KeySets(Mutex<HashMap<String, Weak<Remote>>>);
+#[derive(Clone, Default)]
+pub struct KeySets(Arc<Mutex<HashMap<String, Weak<Remote>>>>);
 
 impl KeySets {
     /// The set at a URL. Without a handle nothing is fetched, and there are no keys.

@@ -14,6 +14,7 @@
 #![allow(dead_code, unused_imports, reason = "it has more to offer than the stories of one day use")]
 
 mod answer;
+mod browser;
 mod builder;
 mod cli;
 mod client;
@@ -24,6 +25,7 @@ mod gateway;
 mod http2;
 mod load;
 mod mmdb;
+mod openid;
 mod origin;
 mod origin2;
 mod place;
@@ -36,6 +38,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub use answer::{Answer, Piece};
+pub use browser::{Browser, Kept, Page, parameter};
 pub use builder::{Builder, document};
 pub use cli::{Output, goma, goma_in};
 pub use client::{Connection, Reply, Request};
@@ -45,6 +48,7 @@ pub use gateway::{Applied, Gateway, Reloads};
 pub use http2::{Call, Http2, next};
 pub use load::{Load, Tally};
 pub use mmdb::mmdb;
+pub use openid::OpenId;
 pub use origin::{Origin, Seen};
 pub use origin2::Origin2;
 pub use place::{free_port, listen};
