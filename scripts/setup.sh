@@ -13,6 +13,9 @@ want make make
 if [ "${1:-build}" = test ]; then
     want curl curl
     want gpg gnupg
+    [ -x /usr/sbin/slapd ] || need+=(slapd)
+    want node nodejs
+    want npm npm
 fi
 if [ "${1:-build}" = bench ]; then
     want curl curl

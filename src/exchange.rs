@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 /// Everything known about one request and its response.
 pub struct Exchange {
@@ -35,6 +35,8 @@ pub struct Exchange {
     pub upstream_time: Option<Duration>,
     /// How many backends were tried.
     pub attempts: u32,
+    /// Cookies that middlewares set on the response.
+    pub cookies: Vec<HeaderValue>,
     /// How it ended.
     pub reason: Reason,
     /// Why a middleware refused it; empty where the reason says it all.
@@ -86,7 +88,7 @@ pub enum Reason {
     Ok,
     /// The client went away before the end.
     ClientGone,
-    /// The client was too slow to send its head or body.
+    /// The client was too slow: to send its head or body, or to take its response.
     ClientTimeout,
     /// The request is malformed or ambiguous; refused by the gate.
     BadRequest,

@@ -14,9 +14,11 @@
 //! | [`middleware`] | the trait, the chain, `KINDS` (one line a kind), one file each |
 //! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer |
 //! | [`telemetry`] | metrics in one table, log, access log |
+//! | [`outbound`] | one pooled HTTP client for calls beside the data path |
 //! | [`provider`] | where dynamic configuration comes from: watched files |
 //! | [`admin`] | bodies of health, readiness and reload |
 //! | [`config`] | the Goma document as plain types: load, expansion, secrets, legacy keys, lenient scalars |
+//! | [`geoip`] | which country an address is in: a database that is read again when its file changes |
 //! | [`exchange`], [`reply`], [`gate`], [`trust`], [`fields`] | leaves: facts, replies, the framing gate and the canonical path, who the client is, cookies and query |
 //!
 //! The command line is `main.rs` with one file a command under `cli/`.
@@ -31,7 +33,9 @@ pub mod exchange;
 pub mod explain;
 pub mod fields;
 pub mod gate;
+pub mod geoip;
 pub mod middleware;
+pub mod outbound;
 pub mod provider;
 pub mod proxy;
 pub mod reply;

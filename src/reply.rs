@@ -18,6 +18,8 @@ pub struct Reply {
     pub body: Body,
     /// Further headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether the connection ends with it: nobody is going to read the rest of the request.
+    pub closes: bool,
 }
 
 /// Content of a reply.
@@ -39,23 +41,22 @@ pub enum Body {
 impl Reply {
     /// A negotiated message.
     pub fn message(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Reply {
-        Reply { status, body: Body::Message(message.into()), headers: Vec::new() }
+        Reply { status, body: Body::Message(message.into()), headers: Vec::new(), closes: false }
     }
 
     /// A negotiated message that repeats the status: `403 Forbidden`.
     pub fn plain(status: StatusCode) -> Reply {
-        let reason = status.canonical_reason().unwrap_or_default();
-        Reply::message(status, format!("{} {reason}", status.as_u16()))
+        Reply::message(status, plain_message(status))
     }
 
     /// Given bytes.
     pub fn exact(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Reply {
-        Reply { status, body: Body::Exact { content_type, bytes: bytes.into() }, headers: Vec::new() }
+        Reply { status, body: Body::Exact { content_type, bytes: bytes.into() }, headers: Vec::new(), closes: false }
     }
 
     /// A head without content.
     pub fn empty(status: StatusCode) -> Reply {
-        Reply { status, body: Body::Empty, headers: Vec::new() }
+        Reply { status, body: Body::Empty, headers: Vec::new(), closes: false }
     }
 
     /// Adds a header.
@@ -64,12 +65,20 @@ impl Reply {
         self
     }
 
+    /// Ends the connection behind it. HTTP/2 has nothing to end: there, only the stream is over.
+    pub fn closing(self) -> Reply {
+        Reply { closes: true, ..self }
+    }
+
     /// The content in the form that this client asked for, with its `Content-Type`.
     pub fn content(&self, request: &HeaderMap) -> (Option<&'static str>, Bytes) {
         match &self.body {
             Body::Empty => (None, Bytes::new()),
             Body::Exact { content_type, bytes } => (Some(content_type), bytes.clone()),
-            Body::Message(message) => negotiate(self.status, message, selector(request)),
+            Body::Message(message) => {
+                let (content_type, bytes) = write(Form::asked(request), self.status, message);
+                (Some(content_type), bytes)
+            }
         }
     }
 }
@@ -83,17 +92,47 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const XML: &str = "application/xhtml+xml";
 
-fn selector(request: &HeaderMap) -> &[u8] {
-    let value = |name| request.get(name).map(HeaderValue::as_bytes).filter(|v: &&[u8]| !v.is_empty());
-    value(header::ACCEPT).or_else(|| value(header::CONTENT_TYPE)).unwrap_or_default()
+/// The message that repeats a status: `403 Forbidden`.
+pub fn plain_message(status: StatusCode) -> String {
+    format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default())
 }
 
-fn negotiate(status: StatusCode, message: &str, selector: &[u8]) -> (Option<&'static str>, Bytes) {
+/// How a message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The message and a line end.
+    Text,
+    /// An object with status and message; a message that is JSON stays as it is.
+    Json,
+    /// An element with status and message.
+    Xml,
+}
+
+impl Form {
+    /// The form that a request asks for.
+    pub fn asked(request: &HeaderMap) -> Form {
+        let value = |name| request.get(name).map(HeaderValue::as_bytes).filter(|v: &&[u8]| !v.is_empty());
+        let selector = value(header::ACCEPT).or_else(|| value(header::CONTENT_TYPE)).unwrap_or_default();
+        Form::of(selector).unwrap_or(Form::Text)
+    }
+
+    /// The form that goes by this name.
+    pub fn of(selector: &[u8]) -> Option<Form> {
+        match selector {
+            b"application/json" => Some(Form::Json),
+            b"application/xml" | b"text/xml" | b"application/xhtml+xml" => Some(Form::Xml),
+            _ => None,
+        }
+    }
+}
+
+/// A message in a form, with its content type.
+pub fn write(form: Form, status: StatusCode, message: &str) -> (&'static str, Bytes) {
     let code = status.as_u16();
-    match selector {
-        b"application/json" => (Some(JSON), json(code, message).into()),
-        b"application/xml" | b"text/xml" | b"application/xhtml+xml" => (Some(XML), xml(code, message).into()),
-        _ => (Some(TEXT), format!("{message}\n").into()),
+    match form {
+        Form::Json => (JSON, json(code, message).into()),
+        Form::Xml => (XML, xml(code, message).into()),
+        Form::Text => (TEXT, format!("{message}\n").into()),
     }
 }
 

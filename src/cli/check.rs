@@ -8,6 +8,8 @@ use anyhow::Result;
 use goma_edge::config::{self, Report};
 use goma_edge::snapshot::{Workshop, build};
 
+use super::say;
+
 /// Options of `config check`.
 #[derive(clap::Args)]
 pub struct Options {
@@ -32,12 +34,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     };
     let (errors, warnings) = (report.errors.len(), report.warnings.len());
     if errors + warnings > 0 {
-        println!("{report}");
+        say(&format!("{report}\n"));
     }
     if errors > 0 || options.strict && warnings > 0 {
-        println!("The configuration is refused: {errors} errors, {warnings} warnings");
+        say(&format!("The configuration is refused: {errors} errors, {warnings} warnings\n"));
         return Ok(ExitCode::FAILURE);
     }
-    println!("{summary}");
+    say(&format!("{summary}\n"));
     Ok(ExitCode::SUCCESS)
 }

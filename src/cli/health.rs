@@ -10,6 +10,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use goma_edge::config;
 
+use super::say;
+
 /// Options of `healthcheck`.
 #[derive(clap::Args)]
 pub struct Options {
@@ -38,7 +40,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
     }
     let status = answer?;
-    println!("{status}");
+    say(&format!("{status}\n"));
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 
 use goma_edge::config::sample::{self, Existing};
 
+use super::say;
+
 /// Options of `config init`.
 #[derive(clap::Args)]
 pub struct Options {
@@ -26,6 +28,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let hint = if path.exists() { "; use --force to write over it" } else { "" };
         format!("cannot write {}{hint}", path.display())
     })?;
-    println!("Configuration written to {}", path.display());
+    say(&format!("Configuration written to {}\n", path.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ mod health;
 mod init;
 mod middleware;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -70,6 +71,11 @@ enum ConfigCommand {
     Explain(explain::Options),
 }
 
+/// Writes to standard output. Whoever reads it may stop early, as `head` does; that is no mistake.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
 /// Runs the command line.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -95,7 +101,7 @@ pub fn run() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
     if cli.version {
-        println!("goma version {}", env!("CARGO_PKG_VERSION"));
+        say(&format!("goma version {}\n", env!("CARGO_PKG_VERSION")));
         return Ok(ExitCode::SUCCESS);
     }
     if cli.config.is_some() && !matches!(cli.command, None | Some(Command::Server { .. })) {
@@ -109,16 +115,16 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Some(Command::Config { command: Some(ConfigCommand::Check(options)) }) => check::run(&options),
         Some(Command::Config { command: Some(ConfigCommand::Explain(options)) }) => {
             explain::run(&options, source).map(|text| {
-                print!("{text}");
+                say(&text);
                 ExitCode::SUCCESS
             })
         }
         Some(Command::Middleware { command }) => {
-            print!("{}", middleware::run(&command)?);
+            say(&middleware::run(&command)?);
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Version) => {
-            print!("{}", version());
+            say(&version());
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Healthcheck(options)) => health::run(&options),

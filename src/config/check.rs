@@ -284,9 +284,9 @@ fn backend_tls(route: &Route, report: &mut Report) {
     let tls = &route.security.tls;
     let given = [&*tls.root_cas, &*tls.client_cert, &*tls.client_key].iter().filter(|text| !text.is_empty()).count();
     if matches!(given, 1 | 2) {
-        let message = "rootCAs, clientCert and clientKey count only together";
+        let message = "what is given of rootCAs, clientCert and clientKey counts (in Goma only all three together)";
         let at = route.at.child("security").child("tls");
-        report.add(at.warning(message, "give all three, or none"));
+        report.add(at.warning(message, "remove what the backend does not need"));
     }
 }
 
@@ -313,19 +313,7 @@ fn has_error(report: &Report, at: &Place) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Env, Source, load};
-    use super::*;
-
-    fn findings(yaml: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("goma.yml");
-        std::fs::write(&path, yaml).unwrap();
-        let report = match load(&Source { path: Some(path), env: Env::default() }) {
-            Ok(loaded) => Report { errors: vec![], warnings: loaded.warnings },
-            Err(report) => report,
-        };
-        report.to_string().replace(&format!("{}/", folder.path().display()), "")
-    }
+    use crate::config::testing::findings;
 
     #[test]
     fn a_route_says_what_it_lacks() {
@@ -362,7 +350,7 @@ mod tests {
             ),
             (
                 "name: a, path: /, target: 'http://a', security: {tls: {rootCAs: /ca}}",
-                "warning: goma.yml:3: gateway.routes[0].security.tls: rootCAs, clientCert and clientKey count only together; give all three, or none",
+                "warning: goma.yml:3: gateway.routes[0].security.tls: what is given of rootCAs, clientCert and clientKey counts (in Goma only all three together); remove what the backend does not need",
             ),
             (
                 "name: a, path: /, target: 'http://a', healthCheck: {path: h}",

@@ -27,11 +27,20 @@ pub fn check_url(url: &str) -> Result<(), String> {
     if url.chars().any(|at| at.is_control() || at == ' ') {
         return Err("holds a space or a control character; remove it".to_owned());
     }
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !is_encoded(tail.split(['?', '#']).next().unwrap_or_default()) {
+        return Err("holds a % that begins no encoding; write %25 for it".to_owned());
+    }
     let host_port = authority.rsplit_once('@').map_or(authority, |(_, host_port)| host_port);
     let (host, port) = split(host_port).ok_or("is not a URL; write it like http://backend:8080")?;
     check_port(port, true)?;
     check_host(host)
+}
+
+/// Whether two hexadecimal digits follow each `%` of a path.
+fn is_encoded(path: &str) -> bool {
+    let mut parts = path.split('%').skip(1);
+    parts.all(|part| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// `host:port`, the brackets of an IPv6 address taken off; the port is empty where there is none.
@@ -117,6 +126,9 @@ mod tests {
             ("http://[::1]", None),
             ("http://user:secret@backend:80/base?x=1", None),
             ("http://backend:", None),
+            ("http://backend/a%2Fb?q=100%", None),
+            ("http://backend/%zz", Some("holds a % that begins no encoding; write %25 for it")),
+            ("http://backend/100%", Some("holds a % that begins no encoding; write %25 for it")),
             ("", Some("is empty; write a URL like http://backend:8080")),
             ("http://backend/", Some("ends with \"/\"; remove the trailing slash")),
             ("backend:8080", Some("has no scheme; write http://backend:8080 or https://backend:8080")),

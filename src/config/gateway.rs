@@ -262,11 +262,11 @@ pub struct Transport {
     pub insecure_skip_verify: bool,
     /// Do not ask backends for gzip on behalf of clients that named no encoding. Default false.
     pub disable_compression: bool,
-    /// Idle connections kept in all. Default 512; 0 is unlimited.
+    /// Idle connections kept in all. Default 512, which stands for 4096 here, where all routes share them; 0 is unlimited.
     pub max_idle_conns: u32,
-    /// Idle connections kept to one backend. Default 256; 0 means 2.
+    /// Idle connections kept to one backend; has no effect yet. Default 256; 0 means 2.
     pub max_idle_conns_per_host: u32,
-    /// Connections to one backend. Default 256; 0 is unlimited.
+    /// Connections to one backend; has no effect yet. Default 256; 0 is unlimited.
     pub max_conns_per_host: u32,
     /// How long an idle connection is kept, whole seconds. Default 90 s; 0 is forever (none).
     #[serde(deserialize_with = "units::seconds")]

@@ -41,10 +41,11 @@ const GATEWAY: [Old; 11] = [
     ("monitoring.path", "monitoring.metricsPath", Act::Fill),
 ];
 
-const ROUTE: [Old; 8] = [
+const ROUTE: [Old; 9] = [
     ("destination", "target", Act::Fill),
     ("disabled", "enabled", Act::Deny),
     ("blockCommonExploits", "security.enableExploitProtection", Act::Force),
+    ("enableBotDetection", "security.enableBotDetection", Act::Force),
     ("insecureSkipVerify", "security.tls.insecureSkipVerify", Act::Force),
     ("security.tls.SkipVerification", "security.tls.insecureSkipVerify", Act::Force),
     ("disableHostForwarding", "security.forwardHostHeaders", Act::Deny),
@@ -74,10 +75,8 @@ const GATEWAY_GONE: [Gone; 14] = [
     ("monitoring.healthCheck.enableRouteHealthCheckError", "see gateway.monitoring.includeRouteHealthErrors"),
 ];
 
-const ROUTE_GONE: [Gone; 5] = [
+const ROUTE_GONE: [Gone; 3] = [
     ("interceptErrors", "list the statuses in errorInterceptor.errors"),
-    ("enableBotDetection", "define a userAgentBlock middleware"),
-    ("security.enableBotDetection", "define a userAgentBlock middleware"),
     ("blocklist", "define an access middleware"),
     // Honouring it would take away a check that Goma makes today.
     ("security.tls.skipVerification", "write security.tls.insecureSkipVerify if certificates must not be checked"),

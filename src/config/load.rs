@@ -3,24 +3,13 @@
 //! Routes and middlewares of the main file come first, then those of the extra files, then those of the file provider;
 //! names are unique across all of them. Files are all or nothing: one that is broken refuses the whole.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use serde::de::DeserializeOwned;
 
 use super::document::{Config, Loaded, Main, Part, Source, Watch, Watched};
-use super::expand::{self, Env};
-use super::lenient::{Typo, decode};
-use super::middleware::Middleware;
-use super::node::{Document, Node, Value};
-use super::parse::parse;
 use super::place::Place;
 use super::problem::{Problem, Report};
-use super::route::Route;
-use super::scalar::Mode;
-use super::secret::unseal_document;
-use super::{check, env, folder, legacy, sample, unsupported};
+use super::reader::{Reader, Text};
+use super::{check, env, folder, sample, unsupported};
 
 /// The file that is used, and made, when none was named.
 pub const DEFAULT_FILE: &str = "/etc/goma/goma.yml";
@@ -39,17 +28,17 @@ pub fn load(source: &Source) -> Result<Loaded, Report> {
 /// Reads a configuration as [`load`] does, and gives what could be read of it even when it is wrong, so that the next step
 /// can find its own errors in the same run.
 pub fn examine(source: &Source) -> Examined {
-    let mut loader = Loader { env: &source.env, report: Report::default(), files: Vec::new() };
+    let mut reader = Reader::new(&source.env);
     let (mut config, mut watched) = (Config::default(), Watched::default());
-    if let Some(path) = loader.main_path(source) {
-        config = loader.main(&path).unwrap_or_default();
-        watched = loader.beside(&mut config, &path);
-        if !loader.files.is_empty() {
-            check::check(&mut config, &mut loader.report);
-            unsupported::check(&config, &mut loader.report);
+    if let Some(path) = reader.main_path(source) {
+        config = reader.main(&path).unwrap_or_default();
+        watched = reader.beside(&mut config, &path);
+        if !reader.files.is_empty() {
+            check::check(&mut config, &mut reader.report);
+            unsupported::check(&config, &mut reader.report);
         }
     }
-    let Report { errors, warnings } = loader.finish();
+    let Report { errors, warnings } = reader.finish();
     Examined { loaded: Loaded { config, warnings, watched }, errors }
 }
 
@@ -68,21 +57,7 @@ impl From<Loaded> for Examined {
     }
 }
 
-struct Loader<'a> {
-    env: &'a Env,
-    report: Report,
-    /// The files read so far: problems are told in this order.
-    files: Vec<String>,
-}
-
-/// Whether variables in a file's text are filled in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Text {
-    Expanded,
-    AsItIs,
-}
-
-impl Loader<'_> {
+impl Reader<'_> {
     /// The main file, made from the sample where none was named and none is there.
     fn main_path(&mut self, source: &Source) -> Option<PathBuf> {
         let named = self.env.get("GOMA_CONFIG_FILE").filter(|path| !path.is_empty());
@@ -187,97 +162,6 @@ impl Loader<'_> {
         }
         Ok(())
     }
-
-    fn misplaced(&mut self, top: &Place, section: &str, message: &str, remedy: &str) {
-        let at = top.child(section);
-        if at.is_present() {
-            self.report.add(at.warning(message, remedy));
-        }
-    }
-
-    /// A file as a tree in today's keys with nothing encrypted in it.
-    fn read(&mut self, path: &Path, how: Text) -> Option<Arc<Document>> {
-        let name = path.display().to_string();
-        self.files.push(name.clone());
-        let text = match fs::read(path).map(String::from_utf8) {
-            Ok(Ok(text)) => text,
-            Ok(Err(_)) => {
-                self.report.add(Problem::in_file(name, "is not UTF-8 text", "save it as UTF-8"));
-                return None;
-            }
-            Err(error) => {
-                let remedy = "check the path and who may read it";
-                self.report.add(Problem::in_file(name, format!("cannot be read: {error}"), remedy));
-                return None;
-            }
-        };
-        let text = match how {
-            Text::Expanded => {
-                let (text, problems) = expand::file(&name, &text, self.env);
-                self.report.extend(problems);
-                text
-            }
-            Text::AsItIs => text,
-        };
-        let (mut document, problems) = parse(&name, &text);
-        self.report.extend(problems);
-        self.report.extend(legacy::modernise(&mut document));
-        self.report.extend(unseal_document(&mut document, self.env));
-        Some(Arc::new(document))
-    }
-
-    fn decode<T: DeserializeOwned>(&mut self, node: &Node, at: &Place) -> Option<T> {
-        let decoded = decode(node, at, Mode::Document, Typo::Warn);
-        self.report.extend(decoded.problems);
-        decoded.value
-    }
-
-    /// Each route is decoded by itself, so that a wrong value costs only its own route a second pass.
-    fn routes(&mut self, holder: Option<&Node>, at: &Place, into: &mut Vec<Route>) {
-        let at = at.child("routes");
-        for (index, node) in self.items(holder.and_then(|node| node.child("routes")), &at) {
-            let place = at.item(index);
-            if let Some(mut route) = self.decode::<Route>(node, &place) {
-                route.settle(place);
-                into.push(route);
-            }
-        }
-    }
-
-    fn middlewares(&mut self, holder: &Node, at: &Place, into: &mut Vec<Middleware>) {
-        let at = at.child("middlewares");
-        for (index, node) in self.items(holder.child("middlewares"), &at) {
-            let place = at.item(index);
-            if let Some(mut middleware) = self.decode::<Middleware>(node, &place) {
-                middleware.settle(place);
-                into.push(middleware);
-            }
-        }
-    }
-
-    fn items<'n>(&mut self, list: Option<&'n Node>, at: &Place) -> impl Iterator<Item = (usize, &'n Node)> + use<'n> {
-        let items: &[Node] = match list.map(|node| &node.value) {
-            None | Some(Value::Null) => &[],
-            Some(Value::List(items)) => items,
-            Some(_) => {
-                self.report.add(at.error("expected a list", "begin each item with a dash"));
-                &[]
-            }
-        };
-        items.iter().enumerate()
-    }
-
-    /// The report in the order in which an operator would look: file by file, line by line.
-    fn finish(self) -> Report {
-        let Loader { mut report, files, .. } = self;
-        let rank = |problem: &Problem| {
-            let file = files.iter().position(|file| *file == problem.file);
-            (file.unwrap_or(files.len()), problem.line)
-        };
-        report.errors.sort_by_cached_key(rank);
-        report.warnings.sort_by_cached_key(rank);
-        report
-    }
 }
 
 #[cfg(test)]
@@ -285,30 +169,11 @@ mod tests {
     use std::time::Duration;
 
     use serde::Deserialize;
-    use tempfile::TempDir;
 
+    use super::super::Env;
     use super::super::secret::PASSPHRASE;
     use super::*;
-
-    /// A folder with `goma.yml` and others; `DIR` in a text stands for the folder.
-    fn folder(files: &[(&str, &str)]) -> TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = folder.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text.replace("DIR", folder.path().to_str().unwrap())).unwrap();
-        }
-        folder
-    }
-
-    fn load_from(folder: &TempDir, variables: &[(&str, &str)]) -> Result<Loaded, Report> {
-        load(&Source { path: Some(folder.path().join("goma.yml")), env: variables.iter().copied().collect() })
-    }
-
-    fn lines(problems: &[Problem], folder: &TempDir) -> Vec<String> {
-        let prefix = format!("{}/", folder.path().display());
-        problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect()
-    }
+    use crate::config::testing::{folder, lines, load_from};
 
     fn errors(files: &[(&str, &str)]) -> Vec<String> {
         let folder = folder(files);

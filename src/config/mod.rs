@@ -29,6 +29,7 @@ mod gateway;
 mod legacy;
 mod lenient;
 pub mod load;
+mod material;
 mod middleware;
 mod moment;
 mod monitoring;
@@ -38,11 +39,14 @@ mod parse;
 mod place;
 mod problem;
 mod provider;
+mod reader;
 mod replies;
 mod route;
 pub mod sample;
 mod scalar;
 pub mod secret;
+#[cfg(test)]
+mod testing;
 pub mod units;
 mod unsupported;
 
@@ -55,6 +59,7 @@ pub use gateway::{
     Reload, Shutdown, Timeouts, Transport,
 };
 pub use load::{DEFAULT_FILE, Examined, examine, load};
+pub use material::material;
 pub use middleware::{Middleware, Rule};
 pub use monitoring::{Analytics, Format, Guards, Level, Log, Monitoring};
 pub use nearest::nearest;

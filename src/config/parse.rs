@@ -23,10 +23,39 @@ pub fn parse(file: &str, text: &str) -> (Document, Vec<Problem>) {
     // The library panics on some texts that break off in the middle, and on a tag before a comma: a line break at the
     // end prevents the former; the latter ends here as any other error, so that a reload survives it.
     let whole = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
+    let whole = pair_surrogates(whole);
     std::panic::catch_unwind(|| build(file, &whole)).unwrap_or_else(|_| {
         let problem = Problem::in_file(file, "is not valid YAML: a tag stands where none can", "look for !");
         (Document { file: file.to_owned(), root: Node::default() }, vec![problem])
     })
+}
+
+/// JSON writes characters beyond U+FFFF as two escapes (RFC 8259 §7), which YAML does not know: they become one character.
+fn pair_surrogates(text: Cow<'_, str>) -> Cow<'_, str> {
+    if !text.trim_start().starts_with(['{', '[']) || !text.contains("\\u") {
+        return text;
+    }
+    let mut paired = String::with_capacity(text.len());
+    let mut rest = &*text;
+    while let Some(at) = rest.find('\\') {
+        paired.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let half = |from: usize| u16::from_str_radix(rest.get(from..from + 6)?.strip_prefix("\\u")?, 16).ok();
+        let pair = half(0).zip(half(6)).and_then(|(high, low)| String::from_utf16(&[high, low]).ok());
+        match pair.filter(|pair| pair.chars().count() == 1) {
+            Some(character) => {
+                paired.push_str(&character);
+                rest = &rest[12..];
+            }
+            None => {
+                // A backslash goes with what it escapes, which may be another one.
+                let escape = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+                paired.push_str(&rest[..escape]);
+                rest = &rest[escape..];
+            }
+        }
+    }
+    Cow::Owned(paired + rest)
 }
 
 fn build(file: &str, text: &str) -> (Document, Vec<Problem>) {
@@ -411,6 +440,23 @@ mod tests {
         fn no_text_whatever_makes_the_parser_panic(text in "[-a-c:{}\\[\\]&*!|>'\"%@`?#,<~ \n\t\\\\0-9\u{feff}é]{0,60}") {
             let (document, problems) = parse("t.yml", &text);
             proptest::prop_assert!(problems.is_empty() || !document.file.is_empty());
+        }
+    }
+
+    #[test]
+    fn json_may_write_a_character_in_two_escapes() {
+        for (json, expected) in [
+            (r#"{"a": "\ud83d\ude00"}"#, Some("\u{1f600}")),
+            (r#"{"a": "x\uD83D\uDE00y\u00e9"}"#, Some("x\u{1f600}y\u{e9}")),
+            (r#"{"a": "\\ud83d\\ude00"}"#, Some(r"\ud83d\ude00")),
+            (r#"{"a": "\u0041\u0042"}"#, Some("AB")),
+            (r#"{"a": "\ud83d"}"#, None),
+            (r#"{"a": "\ude00\ud83d"}"#, None),
+        ] {
+            let (document, problems) = parse("t.json", json);
+            let text = document.root.child("a").and_then(Node::scalar).map(|scalar| scalar.text.as_str());
+            assert_eq!(text, expected, "{json}: {problems:?}");
+            assert_eq!(problems.is_empty(), expected.is_some(), "{json}");
         }
     }
 }

@@ -187,17 +187,25 @@ pub struct Security {
     /// The built-in filter for attacks. Default false.
     #[serde(rename = "enableExploitProtection")]
     pub exploit_protection: bool,
+    /// Keeps bots out, as a `botDetection` middleware without settings would. Default false.
+    #[serde(rename = "enableBotDetection")]
+    pub bot_detection: bool,
     /// TLS to the backend.
     pub tls: BackendTls,
 }
 
 impl Default for Security {
     fn default() -> Security {
-        Security { forward_host_headers: true, exploit_protection: false, tls: BackendTls::default() }
+        Security {
+            forward_host_headers: true,
+            exploit_protection: false,
+            bot_detection: false,
+            tls: BackendTls::default(),
+        }
     }
 }
 
-/// TLS to the backend; the last three are paths, PEM, or base64 of PEM, and count only together.
+/// TLS to the backend; the last three are paths, PEM, or base64 of PEM. The last two go together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct BackendTls {

@@ -247,6 +247,14 @@ jA0ECQMCOemsVZprOtxg0j8B7MmbSs7zx9rOH96GXYMf/i88dFfk11y4XHJe2eah
 zOZO1KDHiK7h9CHtVQXwKXfdntmJgOTRgpc92siSSyM=
 =4rsX
 -----END PGP MESSAGE-----";
+    /// `statusCode: 404`, with `--compress-algo bzip2`.
+    const BZIP2: &str = "-----BEGIN PGP MESSAGE-----
+
+jA0ECQMC5rCTGbnFf0n/0ngBJXmWrGNKly4FtSZX8wiDsENAwnd1i0Sl9TA5PRWp
+/C9kxjbSmQABI5Ko3/ilCSciBunP/kOAVxWdhsgERFZsDhVXPGp/Mkn45QCj0CJm
+VlFOS/vlV5VKneAjb0wxDOAkvT7zSkMMkafOB+IByJkl6RxjqutYFi0=
+=MijK
+-----END PGP MESSAGE-----";
     const KEY: &str = "correct horse";
 
     fn indented(text: &str) -> String {
@@ -267,6 +275,7 @@ zOZO1KDHiK7h9CHtVQXwKXfdntmJgOTRgpc92siSSyM=
         let damaged = RULE.replacen("jA0E", "jA0F", 1);
         let table = [
             ("a compressed message", RULE, Some(KEY), Ok("statusCode: 404\n")),
+            ("one compressed with bzip2", BZIP2, Some(KEY), Ok("statusCode: 404\n")),
             ("an uncompressed one", PLAIN, Some(KEY), Ok("top secret key")),
             ("the wrong passphrase", RULE, Some("wrong"), Err(SealedError::Closed)),
             ("no passphrase", RULE, None, Err(SealedError::NoPassphrase)),

@@ -70,7 +70,8 @@ fn scaled(number: &str, scale: u64) -> Option<u64> {
     Some(value)
 }
 
-/// A size in bytes: a bare number, or one with `Ki`, `Mi`, `Gi` (1024) or `K`, `M`, `G` (1000), each also with a `B`.
+/// A size in bytes: a bare number, or one with `Ki`, `Mi`, `Gi` and so on to `Ei` (1024), or `K`, `M`, `G` and so on to `E`
+/// (1000), each also with a `B`.
 ///
 /// # Errors
 /// A sentence for the operator, with the remedy behind a semicolon.
@@ -82,13 +83,30 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         "Ki" => 1 << 10,
         "Mi" => 1 << 20,
         "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        "Pi" => 1 << 50,
+        "Ei" => 1 << 60,
         "K" => 1_000,
         "M" => 1_000_000,
         "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "P" => 1_000_000_000_000_000,
+        "E" => 1_000_000_000_000_000_000,
         _ => 0,
     };
     let size = number.parse::<u64>().ok().filter(|_| scale > 0).and_then(|number| number.checked_mul(scale));
     size.ok_or_else(|| "is not a size; write it like 64Ki or 1Mi".to_owned())
+}
+
+/// A size in bytes that has to say its unit: in Goma, a middleware with a bare number had no limit.
+///
+/// # Errors
+/// A sentence for the operator, with the remedy behind a semicolon.
+pub fn size_with_unit(text: &str) -> Result<u64, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("is a size without a unit; write it like 64Ki or 1Mi".to_owned());
+    }
+    bytes(text)
 }
 
 /// For fields in whole seconds where 0 means "none".
@@ -161,6 +179,10 @@ mod tests {
             ("1M", Some(1_000_000)),
             ("1MB", Some(1_000_000)),
             ("2Gi", Some(2 << 30)),
+            ("3TiB", Some(3 << 40)),
+            ("1PB", Some(1_000_000_000_000_000)),
+            ("15Ei", Some(15 << 60)),
+            ("16Ei", None),
             ("1B", None),
             ("64k", None),
             ("1.5Mi", None),

@@ -20,7 +20,7 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 16] = [
+const FEATURES: [Feature; 15] = [
     (
         |c| {
             let most = c.gateway.transport.max_conns_per_host;
@@ -29,6 +29,15 @@ const FEATURES: [Feature; 16] = [
         },
         Use::Warn,
         "connections to a backend are not bounded",
+    ),
+    (
+        |c| {
+            let most = c.gateway.transport.max_idle_conns_per_host;
+            let asked = most != Transport::default().max_idle_conns_per_host;
+            given(asked, &c.gateway.at, "networking.transport.maxIdleConnsPerHost")
+        },
+        Use::Warn,
+        "unused connections are bounded by maxIdleConns, for all backends together",
     ),
     (
         |c| given(c.gateway.providers.http.as_ref().is_some_and(|p| p.enabled), &c.gateway.at, "providers.http"),
@@ -71,14 +80,8 @@ const FEATURES: [Feature; 16] = [
     (|c| given(c.gateway.tls.default.is_some(), &c.gateway.at, "tls.default"), Use::Warn, "webSecure is not bound"),
     (|c| each_route(c, "tls.certificate", |r| r.tls.certificate.is_some()), Use::Warn, "webSecure is not bound"),
     (|c| given(c.gateway.analytics.enabled, &c.gateway.at, "analytics"), Use::Warn, "no events are sent"),
-    (
-        |c| given(!c.gateway.geoip.database.is_empty(), &c.gateway.at, "geoip.database"),
-        Use::Warn,
-        "no country is looked up",
-    ),
     (|c| given(!c.gateway.redis.addr.is_empty(), &c.gateway.at, "redis"), Use::Warn, "nothing is kept in Redis"),
     (web_secure, Use::Warn, "it is not bound"),
-    (interceptors, Use::Warn, "errors are passed on as they are"),
 ];
 
 /// Reports each use of something that is not supported yet.
@@ -123,27 +126,9 @@ fn web_secure(config: &Config) -> Vec<Place> {
     if at.is_present() { vec![at] } else { Vec::new() }
 }
 
-fn interceptors(config: &Config) -> Vec<Place> {
-    let used = !config.gateway.error_interceptor.errors.is_empty();
-    let mut places = given(used, &config.gateway.at, "errorInterceptor");
-    places.extend(each_route(config, "errorInterceptor", |route| !route.error_interceptor.errors.is_empty()));
-    places
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Env, Source, load};
-
-    fn findings(yaml: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("goma.yml");
-        std::fs::write(&path, yaml).unwrap();
-        let report = match load(&Source { path: Some(path), env: Env::default() }) {
-            Ok(loaded) => super::Report { errors: vec![], warnings: loaded.warnings },
-            Err(report) => report,
-        };
-        report.to_string().replace(&format!("{}/", folder.path().display()), "")
-    }
+    use crate::config::testing::findings;
 
     #[test]
     fn what_would_weaken_protection_or_drop_a_service_is_refused_and_the_rest_is_named() {
@@ -170,8 +155,13 @@ mod tests {
                 "gateway.analytics",
                 "is not supported yet; no events are sent",
             ),
+            (
+                "networking: {transport: {maxIdleConns: 9, maxIdleConnsPerHost: 3}}",
+                "warning: ",
+                "gateway.networking.transport.maxIdleConnsPerHost",
+                "is not supported yet; unused connections are bounded by maxIdleConns, for all backends together",
+            ),
             ("redis: {addr: 'r:1'}", "warning: ", "gateway.redis", "is not supported yet; nothing is kept in Redis"),
-            ("cors: {origins: ['*']}", "warning: ", "gateway.cors", "is not supported yet; no CORS headers are sent"),
             (
                 "entryPoints: {webSecure: {}}",
                 "warning: ",

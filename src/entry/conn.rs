@@ -27,6 +27,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::count::Counted;
 use super::info::{ConnInfo, Deadlines};
+use super::overdue::Overdue;
 use crate::gate::{ChunkScanner, Progress};
 
 /// How the bytes after a request's head are to be read.
@@ -60,6 +61,7 @@ pub struct Conn {
     read_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
     stall_timer: Option<Pin<Box<Sleep>>>,
+    leftover_timer: Option<Pin<Box<Sleep>>>,
     http2: bool,
     lingers: bool,
     info: Arc<ConnInfo>,
@@ -86,6 +88,7 @@ impl Conn {
             read_timer: None,
             write_timer: None,
             stall_timer: None,
+            leftover_timer: None,
             http2: false,
             lingers: false,
             digest: Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(info.clone())))),
@@ -140,6 +143,8 @@ impl Conn {
         let timer = |d: Option<Duration>| d.map(|d| Box::pin(sleep_until(Instant::now() + d)));
         self.read_timer = timer(self.deadlines.read.filter(|_| !endless));
         self.write_timer = timer(self.deadlines.write.filter(|_| !endless));
+        self.leftover_timer = None;
+        self.info.set_answered(false);
         self.lingers = true;
     }
 
@@ -243,10 +248,14 @@ impl Conn {
         if matches!(self.phase, Phase::Between) || self.body_done() {
             return self.watch_for_end(cx);
         }
-        if let Some(timer) = &mut self.read_timer
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request takes too long")));
+        if self.is_overdue(cx, Overdue::Request) {
+            return Poll::Ready(Err(Overdue::Request.into()));
+        }
+        if self.info.answered() && !matches!(self.framing, Framing::Tunnel) {
+            let timer = self.leftover_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + LEFTOVER)));
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Overdue::Leftover.into()));
+            }
         }
         if !self.inbound.is_empty() {
             return Poll::Ready(self.take_body(buf));
@@ -261,11 +270,28 @@ impl Conn {
             let mut buf = ReadBuf::new(&mut space);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.inbound.extend_from_slice(buf.filled()),
-                other => return other,
+                Poll::Pending => break,
+                ended => return ended,
             }
         }
-        // Enough is waiting. The end is noticed when the next request is read.
+        // Where enough is waiting, the end is noticed when the next request is read.
+        if self.is_overdue(cx, Overdue::Response) {
+            return Poll::Ready(Err(Overdue::Response.into()));
+        }
         Poll::Pending
+    }
+
+    /// Whether a deadline of the request passed while that was waited for. It is told once: the client may then be told as well,
+    /// for which there is the limit on stalled writes.
+    fn is_overdue(&mut self, cx: &mut Context<'_>, awaited: Overdue) -> bool {
+        let mut passed = |timer: &mut Option<Pin<Box<Sleep>>>| {
+            timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+        };
+        let passed = awaited == Overdue::Request && passed(&mut self.read_timer) || passed(&mut self.write_timer);
+        if passed {
+            (self.read_timer, self.write_timer) = (None, None);
+        }
+        passed
     }
 
     /// Notes the end of a chunked body; returns how many bytes belong to it.
@@ -302,13 +328,15 @@ impl Conn {
         }
         for timer in [&mut self.stall_timer, &mut self.write_timer].into_iter().flatten() {
             if timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes too long to read")));
+                return Poll::Ready(Err(Overdue::Reading.into()));
             }
         }
         Poll::Pending
     }
 }
 
+/// How long the rest of a body is passed on once the response has ended.
+pub const LEFTOVER: Duration = Duration::from_secs(5);
 /// How much is read at a time while a head is awaited.
 const HEAD_ROOM: usize = 4096;
 /// How much of later requests is kept while one is being answered.

@@ -17,12 +17,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::conn::{Conn, Framing};
-use super::{Entry, Refused, target};
+use super::{ALLOW, Entry, Refused, http2, target};
 use crate::gate::{self, Body, ChunkScanner, Refusal};
 use crate::reply::Reply;
 
 /// Serves requests until the connection ends.
-pub async fn serve<A>(mut conn: Conn, entry: &Entry<A>)
+pub async fn serve<A>(mut conn: Conn, entry: &Arc<Entry<A>>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -38,7 +38,7 @@ where
                 }
                 conn.admit(length, framing);
             }
-            Arrival::Http2 => return http2(conn, entry).await,
+            Arrival::Http2 => return http2::serve(conn, entry).await,
             Arrival::Refused(refusal) => return refuse(conn, entry, &refusal).await,
         }
         let session = ServerSession::new_http1(Box::new(conn));
@@ -181,16 +181,6 @@ impl Rest {
 /// Far enough for a timer that means never.
 const FAR: Duration = Duration::from_secs(86_400);
 
-async fn http2<A>(mut conn: Conn, entry: &Entry<A>)
-where
-    A: HttpServerApp + Send + Sync + 'static,
-{
-    use pingora_core::apps::ServerApp;
-    conn.speak_http2();
-    let app: &Arc<A> = &entry.app;
-    app.process_new(Box::new(conn), &entry.shutdown).await;
-}
-
 async fn refuse<A>(conn: Conn, entry: &Entry<A>, refusal: &Refusal) {
     (entry.refused)(&Refused { peer: conn.info().peer, entry_point: &conn.info().entry_point, refusal });
     conn.refuse(&wire(refusal)).await;
@@ -200,7 +190,7 @@ async fn refuse<A>(conn: Conn, entry: &Entry<A>, refusal: &Refusal) {
 fn wire(refusal: &Refusal) -> Vec<u8> {
     let status = http::StatusCode::from_u16(refusal.status).unwrap_or(http::StatusCode::BAD_REQUEST);
     let (content_type, body) = Reply::plain(status).content(&http::HeaderMap::new());
-    let allow = if refusal.status == 405 { "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" } else { "" };
+    let allow = if refusal.status == 405 { format!("Allow: {ALLOW}\r\n") } else { String::new() };
     let mut text = format!(
         "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nX-Content-Type-Options: nosniff\r\n{allow}Content-Length: {}\r\nConnection: close\r\n\r\n",
         status.as_u16(),

@@ -23,6 +23,8 @@ pub struct ConnInfo {
     pub tls: bool,
     /// Whether the body's framing was found broken.
     framing_broken: AtomicBool,
+    /// Whether the response to the request at hand has ended. HTTP/1 only.
+    answered: AtomicBool,
 }
 
 impl ConnInfo {
@@ -38,6 +40,7 @@ impl ConnInfo {
             entry_point,
             tls,
             framing_broken: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
         }
     }
 
@@ -49,6 +52,16 @@ impl ConnInfo {
     /// Whether the request was cut because its body's framing is broken.
     pub fn framing_broken(&self) -> bool {
         self.framing_broken.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the response to the request at hand has ended; what is left of the request then has little time.
+    pub fn set_answered(&self, answered: bool) {
+        self.answered.store(answered, Ordering::Relaxed);
+    }
+
+    /// Whether the response to the request at hand has ended.
+    pub fn answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
     }
 }
 

@@ -6,7 +6,10 @@
 mod conn;
 mod count;
 mod http1;
+mod http2;
 mod info;
+mod overdue;
+mod stream;
 mod target;
 
 use std::io;
@@ -21,6 +24,7 @@ use tokio::sync::watch;
 
 pub use count::{Bounds, Count};
 pub use info::{ConnInfo, Deadlines};
+pub use overdue::Overdue;
 
 use crate::gate::{Limits, Refusal};
 use conn::Conn;
@@ -33,6 +37,8 @@ pub struct Entry<A> {
     pub app: Arc<A>,
     /// Limits and deadlines.
     pub settings: Settings,
+    /// HTTP/2's own settings.
+    pub http2: h2::server::Builder,
     /// Turns true when the process drains.
     pub shutdown: watch::Receiver<bool>,
     /// Open connections.
@@ -122,6 +128,8 @@ where
     tokio::spawn(async move { http1::serve(conn, &entry).await });
 }
 
+/// Methods that a refused one could have been.
+const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// How long a client may take no part of a response, on HTTP/1 and HTTP/2.
 pub const STALL: Duration = Duration::from_secs(60);
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.

@@ -94,8 +94,7 @@ impl Walk<'_> {
     /// An answer without a route.
     fn reply(&mut self, reply: &Reply, reason: Reason) {
         self.ends(reason, reply.status.as_u16());
-        let location = reply.headers.iter().find(|(name, _)| name == header::LOCATION);
-        self.answer.location = location.and_then(|(_, value)| Some(value.to_str().ok()?.to_owned()));
+        self.answer.location = location(reply);
         if let Err(refusal) = gate::path(&self.exchange.path) {
             self.answer.detail = Some(refusal.detail.to_owned());
         }
@@ -155,6 +154,7 @@ impl Walk<'_> {
             let (verdict, status) = said_of(&said);
             if let chain::Said::Ends(reason, verdict) = &said {
                 self.ends(*reason, verdict.reply.status.as_u16());
+                self.answer.location = location(&verdict.reply);
             }
             if let Some(middleware) = self.answer.middlewares.get_mut(place) {
                 (middleware.verdict, middleware.status) = (verdict, status);
@@ -253,6 +253,11 @@ impl Walk<'_> {
     }
 }
 
+fn location(reply: &Reply) -> Option<String> {
+    let (_, value) = reply.headers.iter().find(|(name, _)| name == header::LOCATION)?;
+    Some(value.to_str().ok()?.to_owned())
+}
+
 fn not_reached(listed: &[Listed]) -> Vec<Middleware> {
     let middleware = |listed: &Listed| Middleware {
         name: listed.name.clone(),
@@ -279,6 +284,7 @@ fn said_of(said: &chain::Said) -> (Said, Option<u16>) {
 fn label(target: &Target) -> String {
     match target {
         Target::Route(route) => route.name.to_string(),
+        Target::Landing(landing) => landing.first.name.to_string(),
         Target::Own(own) => format!("gateway:{}", endpoint(own)),
     }
 }

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`end_of_head`], [`head()`] | the bytes of an HTTP/1 head | the entry point |
 //! | [`ChunkScanner`] | the bytes of a chunked body, as they stream | the entry point |
-//! | [`semantics()`] | a parsed HTTP/2 head | the proxy |
+//! | [`semantics()`] | a parsed HTTP/2 head | the entry point |
 //! | [`authority`] | `Host` and `:authority` | both |
 //! | [`path()`] | the path of the target, without query | routing and guards |
 //!

@@ -31,6 +31,7 @@ pub struct AccessLog {
 impl Settings for AccessLog {
     const KIND: &'static [&'static str] = &["accessLog"];
     const GUARDS: bool = false;
+    const PATHS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/accessLog.yml");
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {

@@ -32,6 +32,7 @@ pub struct AddPrefix {
 impl Settings for AddPrefix {
     const KIND: &'static [&'static str] = &["addPrefix"];
     const GUARDS: bool = false;
+    const PATHS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/addPrefix.yml");
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {

@@ -17,6 +17,7 @@ pub struct Chain {
     pub shell: Shell,
     listed: Vec<Listed>,
     identity: Vec<HeaderName>,
+    landings: Vec<String>,
     watches_body: bool,
 }
 
@@ -63,10 +64,13 @@ impl Chain {
                 Part::Step(middleware) => {
                     chain.watches_body |= middleware.watches_body();
                     chain.identity.extend_from_slice(middleware.identity());
+                    chain.landings.extend_from_slice(middleware.landings());
                     chain.steps.push(Step { kind, place, middleware });
                 }
-                Part::Headers(policy) => chain.shell.add_policy(place, policy),
+                Part::Headers(policy) => chain.shell.add_policy(place, *policy),
                 Part::LogFields(fields) => chain.shell.set_fields(place, fields),
+                Part::Errors(errors) => chain.shell.set_errors(place, errors),
+                Part::Compress(compression) => chain.shell.add_compression(place, compression),
             }
         }
         chain
@@ -80,6 +84,16 @@ impl Chain {
     /// Headers that its steps set about who the client is.
     pub fn identity(&self) -> &[HeaderName] {
         &self.identity
+    }
+
+    /// Paths on which answers to its steps come in.
+    pub fn landings(&self) -> &[String] {
+        &self.landings
+    }
+
+    /// Whether a request on such a path answers one of its steps.
+    pub fn claims(&self, exchange: &Exchange) -> bool {
+        self.steps.iter().any(|step| step.middleware.claims(exchange))
     }
 
     /// Walks the request hooks. Returns how many ran, and the verdict of the one that ended the walk.
@@ -148,9 +162,13 @@ impl Chain {
 ///
 /// # Errors
 /// The verdict of the one that ends the request, with its reason.
-pub fn watch(watches: &mut Watches, mut chunk: bytes::Bytes, end: bool) -> Result<bytes::Bytes, (Reason, Verdict)> {
+pub fn watch(
+    watches: &mut Watches,
+    mut chunk: bytes::Bytes,
+    end: bool,
+) -> Result<bytes::Bytes, Box<(Reason, Verdict)>> {
     for (kind, watch) in watches {
-        chunk = watch.chunk(chunk, end).map_err(|verdict| (reason(kind, &verdict), verdict))?;
+        chunk = watch.chunk(chunk, end).map_err(|verdict| Box::new((reason(kind, &verdict), verdict)))?;
     }
     Ok(chunk)
 }

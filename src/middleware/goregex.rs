@@ -4,6 +4,7 @@
 //! repetition stands for itself, `[` and doubled operators have no meaning inside a class, `\Q..\E` quotes, a repetition of
 //! a repetition and counts above 1000 are errors. Spec middlewares §2.
 
+use regex::Regex;
 use thiserror::Error;
 
 /// Why Go would refuse an expression.
@@ -18,6 +19,14 @@ pub enum GoRegexError {
     /// Refused by the regex engine.
     #[error("{0}")]
     Syntax(String),
+}
+
+/// Compiles a Go expression.
+///
+/// # Errors
+/// Where Go's compiler refuses it.
+pub fn compile(pattern: &str) -> Result<Regex, GoRegexError> {
+    Regex::new(&translate(pattern)?).map_err(|error| GoRegexError::Syntax(short(&error)))
 }
 
 /// Translates a Go expression into one for the `regex` crate that means the same.

@@ -6,16 +6,39 @@
 
 pub mod access;
 pub mod access_log;
+pub mod access_policy;
 pub mod add_prefix;
+pub mod auth;
+pub mod basic;
+pub mod body_limit;
+pub mod bots;
 pub mod chain;
+pub mod compress;
 pub mod cors;
+pub mod encodings;
+pub mod error_interceptor;
+pub mod error_page;
 pub mod exploit;
+pub mod forward_auth;
+pub mod geo_block;
 mod goregex;
+pub mod jwt;
+pub mod ldap;
+pub mod oauth;
 pub mod paths;
+mod ranges;
+mod reading;
+pub mod redirects;
 pub mod reference;
+mod remember;
+mod replace;
+pub mod request_headers;
 pub mod response_headers;
+pub mod rewrite_regex;
 mod shell;
 mod spelled;
+pub mod strip_query;
+pub mod user_agent_block;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -28,6 +51,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 
 pub use chain::Chain;
 pub use paths::{PathRules, Paths};
@@ -35,6 +59,7 @@ pub use shell::Answering;
 
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
+use crate::geoip::GeoIp;
 use crate::reply::Reply;
 use crate::telemetry::metrics::Metrics;
 
@@ -90,6 +115,16 @@ pub trait Middleware: Send + Sync {
     /// Sees the head of the response on its way back, ours included.
     fn response(&self, _exchange: &Exchange, _head: &mut ResponseHeader) {}
 
+    /// Paths beside those of the route on which answers to this step come in: the end of a login. The table leads them here.
+    fn landings(&self) -> &[String] {
+        &[]
+    }
+
+    /// Whether a request on such a path answers this very step; several routes may share the path.
+    fn claims(&self, _exchange: &Exchange) -> bool {
+        false
+    }
+
     /// Headers it sets about who the client is: the client's own are removed before any middleware looks.
     fn identity(&self) -> &[HeaderName] {
         &[]
@@ -110,9 +145,13 @@ pub enum Part {
     /// A positional step.
     Step(Arc<dyn Middleware>),
     /// Response header policy of the shell.
-    Headers(response_headers::Policy),
+    Headers(Box<response_headers::Policy>),
     /// Fields of the access line.
     LogFields(access_log::Fields),
+    /// Pages of the shell in place of error bodies.
+    Errors(error_interceptor::Interceptor),
+    /// Compression of the shell.
+    Compress(compress::Compression),
 }
 
 /// Settings of one kind: deserialized from `rule`, then built in one fallible step. Their doc comments are the kind's
@@ -122,6 +161,8 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
     const KIND: &'static [&'static str];
     /// Whether a mistake in it would weaken protection; such rules are read more strictly.
     const GUARDS: bool;
+    /// Whether `paths` of the definition count.
+    const PATHS: bool = true;
     /// A whole configuration with the kind in use, loaded by a test.
     const EXAMPLE: &'static str;
 
@@ -141,6 +182,18 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
 pub struct Tools {
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Files of error pages.
+    pub files: error_page::Files,
+    /// Country databases.
+    pub geo: Arc<GeoIp>,
+    /// Checks passwords.
+    pub checker: Arc<basic::checker::Checker>,
+    /// Clients at OAuth providers.
+    pub oauth: oauth::Parties,
+    /// Where background work runs; `None` where a configuration is only checked.
+    pub handle: Option<Handle>,
+    /// Key sets by URL.
+    pub key_sets: jwt::KeySets,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -159,6 +212,8 @@ pub struct Scope<'a> {
     pub paths: Arc<PathRules>,
     /// Expands `${NAME}` and functions in a value. Spec core §1.5.
     pub expand: &'a dyn Fn(&str) -> String,
+    /// Path of the country database; empty for the usual places.
+    pub geo_database: &'a str,
     /// What all middlewares share.
     pub tools: &'a Tools,
 }
@@ -186,6 +241,7 @@ impl Kind {
             build: |definition, scope| {
                 let (settings, mut warnings) = definition.rule.decode::<S>(S::GUARDS)?;
                 warnings.extend(settings.doubts(scope));
+                warnings.extend(stray_paths::<S>(scope));
                 Ok((settings.build(scope)?, warnings))
             },
         }
@@ -228,38 +284,40 @@ impl Kind {
     }
 }
 
+/// `paths` of a kind that is for all requests, as in Goma.
+fn stray_paths<S: Settings>(scope: &Scope<'_>) -> Option<Problem> {
+    let paths = scope.place.child("paths");
+    let stray = !S::PATHS && !scope.paths.is_empty();
+    let message = format!("do not count for `{}`: it is for every request of a route", S::KIND[0]);
+    stray.then(|| paths.warning(message, "remove them, or give those paths a route of their own"))
+}
+
 /// Every kind, a line each.
 pub const KINDS: &[Kind] = &[
     Kind::of::<access::Access>(),
     Kind::of::<access_log::AccessLog>(),
+    Kind::of::<access_policy::AccessPolicy>(),
     Kind::of::<add_prefix::AddPrefix>(),
+    Kind::of::<body_limit::BodyLimit>(),
+    Kind::of::<bots::BotDetection>(),
+    Kind::of::<geo_block::GeoBlock>(),
+    Kind::of::<redirects::fixed::Redirect>(),
+    Kind::of::<redirects::pattern::RedirectRegex>(),
+    Kind::of::<redirects::scheme::RedirectScheme>(),
+    Kind::of::<request_headers::RequestHeaders>(),
+    Kind::of::<compress::Compress>(),
+    Kind::of::<error_interceptor::ErrorInterceptor>(),
     Kind::of::<exploit::ExploitProtection>(),
+    Kind::of::<basic::Basic>(),
+    Kind::of::<forward_auth::ForwardAuth>(),
+    Kind::of::<ldap::Ldap>(),
+    Kind::of::<jwt::Jwt>(),
+    Kind::of::<oauth::OAuth>(),
     Kind::of::<response_headers::ResponseHeaders>(),
+    Kind::of::<rewrite_regex::RewriteRegex>(),
+    Kind::of::<strip_query::StripQuery>(),
+    Kind::of::<user_agent_block::UserAgentBlock>(),
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
-pub const LATER: &[&str] = &[
-    "accessPolicy",
-    "basic",
-    "basicAuth",
-    "bodyLimit",
-    "errorInterceptor",
-    "forwardAuth",
-    "geoBlock",
-    "httpCache",
-    "jwt",
-    "jwtAuth",
-    "ldap",
-    "ldapAuth",
-    "oauth",
-    "oauth2",
-    "rateLimit",
-    "ratelimit",
-    "redirect",
-    "redirectRegex",
-    "redirectScheme",
-    "requestHeaders",
-    "rewriteRegex",
-    "stripQuery",
-    "userAgentBlock",
-];
+pub const LATER: &[&str] = &["httpCache", "rateLimit", "ratelimit"];

@@ -57,10 +57,21 @@ impl PathRules {
         self.entries.is_empty()
     }
 
+    /// The first entry.
+    pub fn first(&self) -> Option<&str> {
+        self.entries.first().map(String::as_str)
+    }
+
     /// Length of the first entry; orders header policies.
     pub fn first_len(&self) -> usize {
         self.entries.first().map_or(0, String::len)
     }
+}
+
+/// A word to who gives `paths` to a kind that looks at every request, as it does in Goma.
+pub(super) fn ignored(scope: &Scope<'_>) -> Option<Problem> {
+    let paths = scope.place.child("paths");
+    paths.is_present().then(|| paths.warning("do not count here: every request is looked at", "remove them"))
 }
 
 /// The paths of a middleware on one route.
@@ -112,6 +123,11 @@ impl Paths {
             Ok(path) => path.forms().any(|form| self.matches(form)),
             Err(_) => true,
         }
+    }
+
+    /// Whether a middleware that guards nothing applies to a raw path: where there are none, to every path.
+    pub fn take(&self, raw: &str) -> bool {
+        self.is_empty() || gate::path(raw).is_ok_and(|path| path.forms().any(|form| self.matches(form)))
     }
 
     /// Whether one form of a path is listed.

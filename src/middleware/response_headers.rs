@@ -134,7 +134,7 @@ impl Settings for ResponseHeaders {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Part::Headers(Policy {
+        Ok(Part::Headers(Box::new(Policy {
             order: scope.paths.first_len(),
             paths: Paths::new(scope.paths.clone(), ""),
             headers,
@@ -143,7 +143,7 @@ impl Settings for ResponseHeaders {
             cache_control,
             cache_statuses: self.cache_statuses,
             cors,
-        }))
+        })))
     }
 }
 
@@ -278,8 +278,7 @@ impl Policy {
 
     /// Whether it counts for a raw path.
     pub fn takes(&self, raw: &str) -> bool {
-        self.paths.is_empty()
-            || crate::gate::path(raw).is_ok_and(|path| path.forms().any(|form| self.paths.matches(form)))
+        self.paths.take(raw)
     }
 
     /// Its rules of cross-origin sharing.

@@ -1,11 +1,14 @@
 //! The shell of a chain: what counts for every reply of the route, the gateway's own included, wherever it stands in the
-//! list. Spec middlewares §3, §5.20, §5.21.
+//! list. Spec middlewares §3, §5.20, §5.21, §5.22.
 
 use http::Method;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::access_log::Fields;
+use super::compress::Compression;
 use super::cors::{self, Asked, Cors};
+use super::encodings::Accepted;
+use super::error_interceptor::Interceptor;
 use super::response_headers::Policy;
 
 /// The compiled shell.
@@ -15,6 +18,9 @@ pub struct Shell {
     policies_ask_paths: bool,
     cors: Option<Cors>,
     fields: Option<Placed<Fields>>,
+    errors: Option<Placed<Interceptor>>,
+    older_errors: Option<Interceptor>,
+    compressions: Vec<Placed<Compression>>,
 }
 
 /// A part, and its place in the list of the configuration.
@@ -48,19 +54,45 @@ impl Shell {
         self.fields = Some(Placed { place, part: fields });
     }
 
+    /// Sets the pages in place of error bodies; the last ones count.
+    pub(super) fn set_errors(&mut self, place: usize, errors: Interceptor) {
+        self.errors = Some(Placed { place, part: errors });
+    }
+
+    /// Sets the older `errorInterceptor` section of the route: counts where no middleware does.
+    pub fn set_older_errors(&mut self, errors: Option<Interceptor>) {
+        self.older_errors = errors;
+    }
+
+    /// Adds a compression; the last one that takes a path counts.
+    pub(super) fn add_compression(&mut self, place: usize, compression: Compression) {
+        self.compressions.push(Placed { place, part: compression });
+    }
+
     /// Sets the older `cors` section of the route.
     pub fn set_cors(&mut self, cors: Option<Cors>) {
         self.cors = cors;
     }
 
-    /// Whether responses are changed at all.
-    pub fn changes_heads(&self) -> bool {
-        self.cors.is_some() || !self.policies.is_empty()
-    }
-
     /// What the client says about its origin, if anything here asks.
     pub fn origin(&self, head: &RequestHeader) -> Option<Box<Asked>> {
         self.sharing().next().and_then(|_| Asked::of(head))
+    }
+
+    /// What the client says about codings, if anything here asks.
+    pub fn accepted(&self, head: &RequestHeader) -> Accepted {
+        if self.compressions.is_empty() { Accepted::default() } else { Accepted::of(&head.headers) }
+    }
+
+    /// The pages in place of error bodies.
+    pub fn errors(&self) -> Option<&Interceptor> {
+        self.errors.as_ref().map(|placed| &placed.part).or(self.older_errors.as_ref())
+    }
+
+    /// How the body of a response may be packed.
+    pub fn compression(&self, answering: &Answering<'_>) -> Option<&Compression> {
+        let takes = |part: &&Compression| part.takes(answering.asked) || part.takes(answering.sent);
+        self.compressions.iter().rev().map(|placed| &placed.part).find(takes)
     }
 
     /// Whether this is a preflight that the gateway answers by itself.
@@ -97,6 +129,11 @@ impl Shell {
     /// Which parts count for a response, by their place in the list: for `config explain`.
     pub fn rehearse(&self, answering: &Answering<'_>) -> Vec<(usize, bool)> {
         let policies = self.policies.iter().map(|placed| (placed.place, self.takes(&placed.part, answering)));
-        policies.chain(self.fields.iter().map(|placed| (placed.place, true))).collect()
+        let fields = self.fields.iter().map(|placed| (placed.place, true));
+        let errors = self.errors.iter().map(|placed| (placed.place, true));
+        let counts = self.compression(answering).map(std::ptr::from_ref);
+        let compressions =
+            self.compressions.iter().map(|placed| (placed.place, counts == Some(&raw const placed.part)));
+        policies.chain(fields).chain(errors).chain(compressions).collect()
     }
 }

@@ -21,19 +21,12 @@ use crate::gate::{self, Refusal};
 use crate::middleware::chain::{self, Watches};
 use crate::reply::Reply;
 use crate::route::Find;
-use crate::snapshot::{Route, Snapshot, Target};
+use crate::snapshot::{Landing, Route, Snapshot, Target};
 use crate::trust;
 
 /// Reads the facts of the request and decides what is to be done with it.
 pub fn arrive(session: &mut Session, ctx: &mut Ctx) {
     ctx.conn = conn(session);
-    // On HTTP/1 the entry point has looked at the bytes; HTTP/2 comes parsed.
-    if session.req_header().version == Version::HTTP_2
-        && let Err(refusal) = check_http2(session.req_header(), ctx)
-    {
-        ctx.plan = refused(&refusal);
-        return;
-    }
     tidy(session.req_header_mut());
     let (peer, tls) = ctx.conn.as_ref().map_or((UNKNOWN, false), |conn| (conn.peer.ip(), conn.tls));
     let exchange = exchange(session.req_header(), &ctx.snapshot, peer, tls);
@@ -58,10 +51,6 @@ fn conn(session: &Session) -> Option<Arc<ConnInfo>> {
     digest.user_data.as_ref()?.downcast_ref::<Arc<ConnInfo>>().cloned()
 }
 
-fn check_http2(head: &RequestHeader, ctx: &Ctx) -> Result<(), Refusal> {
-    gate::semantics(head, &ctx.snapshot.head_limits)
-}
-
 fn refused(refusal: &Refusal) -> Plan {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
     Plan::Reply(Reply::plain(status), Reason::of_refusal(refusal.status))
@@ -83,6 +72,7 @@ pub(crate) fn exchange(head: &RequestHeader, snapshot: &Snapshot, peer: IpAddr, 
         started: Instant::now(),
         upstream_time: None,
         attempts: 0,
+        cookies: Vec::new(),
         reason: Reason::Ok,
         why: Cow::Borrowed(""),
     }
@@ -110,11 +100,17 @@ pub(crate) fn plan(exchange: &Exchange, snapshot: &Snapshot) -> Plan {
     };
     match snapshot.table.find(&path, &exchange.host, exchange.method.as_str()) {
         Find::Found(Target::Route(route)) => Plan::Route(route.clone()),
+        Find::Found(Target::Landing(routes)) => Plan::Route(landing(routes, exchange).clone()),
         Find::Found(Target::Own(own)) => Plan::Own(own.clone()),
         Find::MethodNotAllowed { allow } => wrong_method(allow),
         Find::Redirect { path } => redirect(path, exchange.query.as_deref()),
         Find::Nothing => not_found(),
     }
+}
+
+/// Of several routes that share a landing the one whose middleware asked for this.
+fn landing<'a>(routes: &'a Landing, exchange: &Exchange) -> &'a Arc<Route> {
+    routes.others.iter().find(|route| route.chain.claims(exchange)).unwrap_or(&routes.first)
 }
 
 /// Spec core §4.4: bytes of Go's library, whatever the client accepts.
@@ -161,6 +157,7 @@ pub async fn admit(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Optio
     let head = session.req_header_mut();
     clean(head, route, trusted);
     ctx.origin = route.chain.shell.origin(head);
+    ctx.accepted = route.chain.shell.accepted(head);
     if route.chain.shell.answers_preflight(&exchange.method, ctx.origin.as_deref()) {
         return Some((Reply::empty(StatusCode::NO_CONTENT), PREFLIGHT, Form::Routed));
     }
@@ -188,7 +185,8 @@ pub fn watch(session: &Session, body: &mut Option<Bytes>, end: bool, ctx: &mut C
     match chain::watch(watches, body.take().unwrap_or_default(), end) {
         // An empty chunk means that nothing goes on yet; to Pingora, none would mean the end.
         Ok(chunk) => *body = Some(chunk),
-        Err((reason, verdict)) => {
+        Err(refused) => {
+            let (reason, verdict) = *refused;
             ctx.ends(reason);
             ctx.refusal = Some(verdict);
             return Error::e_explain(ErrorType::Custom("Refused"), "a middleware refused the request body");

@@ -1,14 +1,18 @@
 //! What one request holds while it travels: handles, where the exchange holds facts.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::decode::Gunzip;
+use super::discard::Discard;
+use super::encode::Encoder;
 use crate::entry::ConnInfo;
 use crate::exchange::{Exchange, Reason};
 use crate::middleware::Verdict;
 use crate::middleware::chain::Watches;
 use crate::middleware::cors::Asked;
+use crate::middleware::encodings::Accepted;
 use crate::reply::Reply;
 use crate::snapshot::{Own, Route, Snapshot};
 use crate::upstream::deadline::HeaderDeadline;
@@ -38,6 +42,12 @@ pub struct Ctx {
     pub asked_gzip: bool,
     /// Unpacks the response.
     pub gunzip: Option<Gunzip>,
+    /// Packs the response.
+    pub encoder: Option<Box<Encoder>>,
+    /// What is left of a backend's response that a page of ours replaced: the client has all it gets.
+    pub discard: Option<Discard>,
+    /// The descriptor of the connection to the backend of the current attempt.
+    pub backend_fd: Option<RawFd>,
     /// Status sent to the client; 0 when none was.
     pub status: u16,
     /// Whether a response head of a backend arrived.
@@ -52,6 +62,8 @@ pub struct Ctx {
     pub continued: bool,
     /// Where the client comes from, when the route shares across origins.
     pub origin: Option<Box<Asked>>,
+    /// What codings the client takes, as it said before any middleware changed it; nothing where the route packs nothing.
+    pub accepted: Accepted,
     /// Who watches the body of this attempt; `None` until its first byte.
     pub watches: Option<Watches>,
     /// The verdict of a watcher that ended the request.
@@ -87,6 +99,9 @@ impl Ctx {
             asked: None,
             asked_gzip: false,
             gunzip: None,
+            encoder: None,
+            discard: None,
+            backend_fd: None,
             status: 0,
             answered: false,
             sent_bytes: 0,
@@ -94,6 +109,7 @@ impl Ctx {
             replays: 0,
             continued: false,
             origin: None,
+            accepted: Accepted::default(),
             watches: None,
             refusal: None,
             failure: None,

@@ -8,6 +8,7 @@ use pingora_proxy::{FailToProxy, Session};
 use super::ctx::Ctx;
 use super::is_interim;
 use super::respond::{self, Form};
+use crate::entry::Overdue;
 use crate::exchange::Reason;
 use crate::middleware::Verdict;
 use crate::upstream::deadline::HeaderDeadline;
@@ -113,6 +114,13 @@ pub fn judge(error: &Error, ctx: &Ctx) -> Failure {
     }
     if ctx.deadline.as_ref().is_some_and(HeaderDeadline::expired) {
         return failure(504, TIMEOUT, Reason::BackendTimeout);
+    }
+    match Overdue::of(error) {
+        Some(Overdue::Response) => return failure(504, TIMEOUT, Reason::BackendTimeout),
+        Some(Overdue::Request | Overdue::Reading) => return failure(408, "408 Request Timeout", Reason::ClientTimeout),
+        // Nothing failed: the client has all of its response.
+        Some(Overdue::Leftover) => return failure(200, "", Reason::Ok),
+        None => {}
     }
     match (error.esource(), &error.etype) {
         (_, ErrorType::Custom(NO_BACKEND)) => failure(503, "503 service unavailable", Reason::NoBackend),

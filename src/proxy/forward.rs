@@ -95,7 +95,7 @@ pub fn join_cookies(head: &mut RequestHeader) {
 ///
 /// `head` is what goes upstream, in the backend's version of HTTP.
 pub fn waits_for_continue(forward: &Forward<'_>, head: &mut RequestHeader) -> bool {
-    let expects = |_| forward.client.version == Version::HTTP_11;
+    let expects = |_| forward.client.version != Version::HTTP_10;
     match head.version {
         Version::HTTP_2 => head.remove_header(&header::EXPECT).is_some_and(expects),
         _ => false,
@@ -157,7 +157,8 @@ fn target(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) 
     let rewritten = forward.route.rewrite.as_ref().and_then(|rewrite| rewrite.apply(&exchange.path));
     let path = rewritten.as_deref().unwrap_or(&exchange.path);
     let (base, base_query) = (forward.backend.base_path(), forward.backend.base_query());
-    let as_asked = path == head.uri.path() && head.uri.authority().is_none();
+    let as_asked =
+        path == head.uri.path() && exchange.query.as_deref() == head.uri.query() && head.uri.authority().is_none();
     if as_asked && matches!(base, "" | "/") && base_query.is_none() {
         return Ok(None);
     }

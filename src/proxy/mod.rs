@@ -6,6 +6,8 @@
 pub(crate) mod arrive;
 mod ctx;
 mod decode;
+mod discard;
+mod encode;
 mod fail;
 pub(crate) mod forward;
 mod own;
@@ -19,7 +21,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -30,7 +32,6 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 pub use ctx::{Ctx, Plan};
 use respond::Form;
 
-use crate::entry;
 use crate::exchange::Reason;
 use crate::reply::Reply;
 use crate::snapshot::Snapshot;
@@ -84,12 +85,9 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         session.set_total_drain_timeout(Some(DRAIN_BODY));
-        match session.req_header().version {
-            // Interim responses came with HTTP/1.1. RFC 9110 §15.2.
-            Version::HTTP_10 => session.set_ignore_info_resp(true),
-            // On HTTP/1 the entry point holds this limit.
-            Version::HTTP_2 => session.set_write_timeout(Some(entry::STALL)),
-            _ => {}
+        // Interim responses came with HTTP/1.1. RFC 9110 §15.2.
+        if session.req_header().version == Version::HTTP_10 {
+            session.set_ignore_info_resp(true);
         }
         arrive::arrive(session, ctx);
         Ok(())
@@ -144,11 +142,12 @@ impl ProxyHttp for Gateway {
         reused: bool,
         peer: &HttpPeer,
         fd: std::os::unix::io::RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        ctx.backend_fd = Some(fd);
         if let Some(limit) = ctx.route().and_then(|route| route.response_header_timeout) {
-            ctx.deadline = HeaderDeadline::new(fd, limit).ok();
+            ctx.deadline = HeaderDeadline::new(fd, digest, limit).ok();
         }
         if let (false, Some(pick)) = (reused, &ctx.pick) {
             pick.backend.report(peer, Outcome::Connected);
@@ -172,13 +171,14 @@ impl ProxyHttp for Gateway {
         ctx.sent_path = path;
         ctx.asked_gzip = asked_gzip;
         ctx.watches = None;
-        // Pingora passes no interim response of HTTP/2 on, so a client that waits for the backend's word would wait for ever.
+        // Pingora passes no interim response of an HTTP/2 backend on, so a client that waits for it would wait for ever.
         if waits && !ctx.continued {
             ctx.continued = true;
             session.as_downstream_mut().write_continue_response().await?;
         }
-        // Towards HTTP/2 no body means no call of `request_body_filter`.
-        if let (true, Some(deadline)) = (session.as_downstream_mut().is_body_empty(), &mut ctx.deadline) {
+        // Towards HTTP/2 no body means no call of `request_body_filter`, and an upgrade has none before its answer.
+        let sent = session.as_downstream_mut().is_body_empty() || session.is_upgrade_req();
+        if let (true, Some(deadline)) = (sent, &mut ctx.deadline) {
             deadline.start();
         }
         Ok(())
@@ -228,26 +228,60 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         ctx.status = head.status.as_u16();
-        respond::head(session, ctx, head)
+        if respond::is_all(session, head) {
+            answered(session, ctx);
+        }
+        respond::head(session, ctx, head).await?;
+        if ctx.discard.is_some() {
+            answered(session, ctx);
+        }
+        Ok(())
     }
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
+        if let Some(discard) = &mut ctx.discard {
+            *body = None;
+            if end {
+                discard.stop();
+            }
+        }
         if let Some(gunzip) = &mut ctx.gunzip {
             let plain = gunzip.feed(body.as_deref().unwrap_or_default(), end);
             let plain = plain.or_err(ErrorType::ReadError, "unpacking the response").map_err(|e| e.into_up())?;
             *body = (!plain.is_empty()).then_some(plain);
         }
+        if let Some(encoder) = &mut ctx.encoder {
+            let packed = encoder.feed(body.as_deref().unwrap_or_default(), end);
+            let packed = packed.or_err(ErrorType::InternalError, "packing the response")?;
+            *body = (!packed.is_empty()).then_some(packed);
+        }
         ctx.sent_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
         if end {
             ctx.stop_upstream_clock();
+            answered(session, ctx);
         }
         Ok(None)
+    }
+
+    /// Trailers that nobody announced, behind a body that is being packed: what they end has to go out. Pingora writes either
+    /// that or the trailers.
+    async fn response_trailer_filter(
+        &self,
+        session: &mut Session,
+        _: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Bytes>> {
+        answered(session, ctx);
+        let Some(encoder) = &mut ctx.encoder else { return Ok(None) };
+        let rest = encoder.feed(&[], true).or_err(ErrorType::InternalError, "packing the response")?;
+        ctx.sent_bytes += rest.len() as u64;
+        Ok(Some(rest))
     }
 
     fn fail_to_connect(&self, session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
@@ -266,6 +300,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        if ctx.discard.is_some() {
+            return FailToProxy { error_code: ctx.status, can_reuse_downstream: false };
+        }
         if let Some(verdict) = ctx.refusal.take() {
             return fail::refuse(session, ctx, verdict).await;
         }
@@ -287,6 +324,9 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         ctx.stop_upstream_clock();
+        if let Some(discard) = &mut ctx.discard {
+            discard.stop();
+        }
         record::record(self, session, error, ctx);
     }
 
@@ -296,6 +336,14 @@ impl ProxyHttp for Gateway {
 
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
+    }
+}
+
+/// The response has ended: on HTTP/1 the entry point then waits for the rest of the request for a moment only, as Pingora goes on
+/// as long as an HTTP/2 backend might want it. A stream of HTTP/2 knows by itself.
+fn answered(session: &Session, ctx: &Ctx) {
+    if let (Some(conn), true) = (&ctx.conn, session.req_header().version != Version::HTTP_2) {
+        conn.set_answered(true);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header;
 use http::{HeaderMap, Version};
-use pingora_error::{Error, ErrorSource};
+use pingora_error::Error;
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -16,8 +16,9 @@ use crate::telemetry::route::End;
 
 /// Records a request that has ended.
 pub fn record(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
-    if let Some(error) = error {
-        settle(error, session, ctx);
+    // After a page of ours in place of the backend's, errors are nobody's: the client has its response.
+    if let (Some(error), true) = (error, ctx.discard.is_none()) {
+        settle(error, ctx);
     }
     match &ctx.plan {
         Plan::Route(_) => routed(gateway, session, ctx),
@@ -27,10 +28,8 @@ pub fn record(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: 
 }
 
 /// An error after the response had begun has no reply; its word is found here.
-fn settle(error: &Error, session: &Session, ctx: &mut Ctx) {
-    let cut = ctx.answered && *error.esource() == ErrorSource::Upstream && session.response_written().is_some();
-    let reason = if cut { Reason::BackendCut } else { fail::judge(error, ctx).reason };
-    ctx.ends(reason);
+fn settle(error: &Error, ctx: &mut Ctx) {
+    ctx.ends(fail::judge(error, ctx).reason);
     if ctx.status == 0 {
         ctx.status = CLIENT_GONE;
     }

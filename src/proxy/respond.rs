@@ -9,8 +9,11 @@ use pingora_proxy::Session;
 
 use super::ctx::{Ctx, Plan};
 use super::decode::Gunzip;
+use super::discard::{self, Discard, Length};
+use super::encode::Encoder;
 use crate::exchange::RequestId;
-use crate::middleware::Answering;
+use crate::middleware::compress::Recipe;
+use crate::middleware::{Answering, error_interceptor};
 use crate::reply::{self, Reply};
 
 /// Refuses a response that parsers would disagree on, or that nobody asked for.
@@ -29,8 +32,16 @@ pub fn check(session: &Session, head: &ResponseHeader) -> Result<()> {
     Ok(())
 }
 
+/// Whether the head says that no body follows. Of HTTP/2 that is not always known yet.
+pub fn is_all(session: &Session, head: &ResponseHeader) -> bool {
+    let never = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let empty = head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    let trailers_only = head.headers.contains_key("grpc-status");
+    never || empty || trailers_only || session.req_header().method == Method::HEAD
+}
+
 /// Finishes the head of a backend's response. Interim responses (1xx) pass as they are.
-pub fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
+pub async fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         strip_hop_by_hop(head);
         if session.req_header().version != Version::HTTP_2 || head.version != Version::HTTP_2 {
@@ -38,19 +49,80 @@ pub fn head(session: &mut Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> 
         }
     }
     one_length(head)?;
-    unpack(session, ctx, head)?;
+    if let Some(page) = page(session, ctx, head) {
+        return replace(session, ctx, head, page).await;
+    }
+    unpack(ctx, head);
+    if head.version < Version::HTTP_11 {
+        head.set_version(Version::HTTP_11);
+    }
+    if let Some(recipe) = finish(session.req_header(), ctx, head)? {
+        let length = head.remove_header(&header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        // No body follows a head that was asked for alone.
+        if session.req_header().method != Method::HEAD {
+            let encoder = Encoder::new(recipe, length).or_err(ErrorType::InternalError, "packing the response")?;
+            ctx.encoder = Some(Box::new(encoder));
+        }
+    }
+    frame(session, head)
+}
+
+/// Sees to it that the client finds the end of a body that lost its length here, or never had one.
+fn frame(session: &mut Session, head: &mut ResponseHeader) -> Result<()> {
+    let without_body = session.req_header().method == Method::HEAD
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
+    if without_body || head.headers.contains_key(header::CONTENT_LENGTH) {
+        return Ok(());
+    }
     match session.req_header().version {
-        // The end of a body of unknown length is the end of the connection for such a client.
-        Version::HTTP_10 if head.headers.contains_key(header::TRANSFER_ENCODING) => {
+        Version::HTTP_11 => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
+        // The end of such a body is the end of the connection for such a client.
+        Version::HTTP_10 => {
             head.remove_header(&header::TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
         _ => {}
     }
-    if head.version < Version::HTTP_11 {
-        head.set_version(Version::HTTP_11);
+    Ok(())
+}
+
+/// What the route sends instead of the body of this response, if anything; counts it.
+fn page(session: &Session, ctx: &Ctx, head: &ResponseHeader) -> Option<(HeaderValue, Bytes)> {
+    let route = ctx.route()?;
+    let page = route.chain.shell.errors()?.page(head, &session.req_header().headers)?;
+    if let Some(metrics) = &route.metrics {
+        metrics.intercepted(head.status.as_u16());
     }
-    finish(session.req_header(), ctx, head)
+    Some(page)
+}
+
+/// Sends a page in place of a backend's response, at once. Pingora then has nothing to write: it gets an interim head, and
+/// is told to ignore such.
+async fn replace(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    head: &mut ResponseHeader,
+    (content_type, body): (HeaderValue, Bytes),
+) -> Result<()> {
+    let mut own = head.clone();
+    error_interceptor::undress(&mut own);
+    own.set_version(Version::HTTP_11);
+    describe(&mut own, content_type, body.len())?;
+    let length = Length::of(head);
+    let given_up = length.ends_exchange(session);
+    if given_up {
+        session.set_keepalive(None);
+    }
+    write(session, ctx, own, body, Form::Routed).await.map_err(Error::into_down)?;
+    // A connection of HTTP/2 is shared with others.
+    let backend = ctx.backend_fd.filter(|_| head.version != Version::HTTP_2);
+    ctx.discard = Some(Discard::new(backend));
+    if given_up {
+        return discard::give_up();
+    }
+    length.wait().await;
+    session.set_ignore_info_resp(true);
+    head.set_status(StatusCode::EARLY_HINTS)
 }
 
 /// Removes what concerns the connection to the backend only. Spec core §5.3, RFC 9110 §7.6.1.
@@ -101,24 +173,28 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// The part that backend's responses and our own replies share: Goma's headers, the chain backwards, the shell.
-fn finish(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) -> Result<()> {
-    let (Plan::Route(route), Some(exchange)) = (&ctx.plan, &ctx.exchange) else { return Ok(()) };
+/// The part that backend's responses and our own replies share: Goma's headers, the chain backwards, the shell. Returns how
+/// the body is to be packed, if it is.
+fn finish(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) -> Result<Option<Recipe>> {
+    let (Plan::Route(route), Some(exchange)) = (&ctx.plan, &ctx.exchange) else { return Ok(None) };
     head.insert_header("X-Goma-Request-ID", id(&exchange.id))?;
     route.chain.response(ctx.ran, exchange, head);
-    if route.chain.shell.changes_heads() {
-        let answering = Answering {
-            asked: request.uri.path(),
-            sent: ctx.sent_path.as_deref().unwrap_or(&exchange.path),
-            origin: ctx.origin.as_deref(),
-            proxied: exchange.attempts > 0,
-        };
-        route.chain.shell.apply(&answering, head);
+    for cookie in &exchange.cookies {
+        head.append_header("Set-Cookie", cookie.clone())?;
     }
+    let shell = &route.chain.shell;
+    let answering = Answering {
+        asked: request.uri.path(),
+        sent: ctx.sent_path.as_deref().unwrap_or(&exchange.path),
+        origin: ctx.origin.as_deref(),
+        proxied: exchange.attempts > 0,
+    };
+    shell.apply(&answering, head);
+    let recipe = shell.compression(&answering).and_then(|compression| compression.dress(&ctx.accepted, head));
     // Last, as in Goma: no policy brings these back. Spec middlewares §3.
     head.remove_header(&header::SERVER);
     head.insert_header("Proxied-By", HeaderValue::from_static("Goma Gateway"))?;
-    Ok(())
+    Ok(recipe)
 }
 
 fn id(id: &RequestId) -> HeaderValue {
@@ -126,42 +202,45 @@ fn id(id: &RequestId) -> HeaderValue {
 }
 
 /// Arranges that a gzip body that only we asked for is unpacked.
-fn unpack(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Result<()> {
+fn unpack(ctx: &mut Ctx, head: &mut ResponseHeader) {
     let packed = head.headers.get(header::CONTENT_ENCODING).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"gzip"));
     let has_body =
         !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
-    if !ctx.asked_gzip || !packed || !has_body {
-        return Ok(());
+    if ctx.asked_gzip && packed && has_body {
+        head.remove_header(&header::CONTENT_ENCODING);
+        head.remove_header(&header::CONTENT_LENGTH);
+        ctx.gunzip = Some(Gunzip::new());
     }
-    head.remove_header(&header::CONTENT_ENCODING);
-    head.remove_header(&header::CONTENT_LENGTH);
-    if session.req_header().version == Version::HTTP_11 {
-        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
-    }
-    ctx.gunzip = Some(Gunzip::new());
-    Ok(())
 }
 
 /// Writes a reply of our own. Behind a route it passes the chain backwards; maintenance and replies without a route do not.
 pub async fn reply(session: &mut Session, ctx: &mut Ctx, reply: &Reply, form: Form) -> Result<()> {
     let (content_type, body) = reply.content(&session.req_header().headers);
+    if reply.closes {
+        session.set_keepalive(None);
+    }
     let mut head = ResponseHeader::build(reply.status, Some(8))?;
-    if let Some(content_type) = content_type {
-        head.insert_header(header::CONTENT_TYPE, content_type)?;
-        if reply::is_plain_text(content_type) {
-            head.insert_header("X-Content-Type-Options", HeaderValue::from_static("nosniff"))?;
-        }
-    }
-    if reply.status != StatusCode::NO_CONTENT {
-        head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    }
     for (name, value) in &reply.headers {
         head.append_header(titled(name), value.clone())?;
     }
-    if matches!(form, Form::Routed) {
-        finish(session.req_header(), ctx, &mut head)?;
+    let page = if matches!(form, Form::Routed) { page(session, ctx, &head) } else { None };
+    let own = || (content_type.map(HeaderValue::from_static), body);
+    let (content_type, body) = page.map_or_else(own, |(content_type, body)| (Some(content_type), body));
+    match content_type {
+        Some(content_type) => describe(&mut head, content_type, body.len())?,
+        None if reply.status != StatusCode::NO_CONTENT => head.insert_header(header::CONTENT_LENGTH, body.len())?,
+        None => {}
     }
-    write(session, ctx, head, body).await
+    write(session, ctx, head, body, form).await
+}
+
+/// Says what a body of ours is.
+fn describe(head: &mut ResponseHeader, content_type: HeaderValue, length: usize) -> Result<()> {
+    if content_type.to_str().is_ok_and(reply::is_plain_text) {
+        head.insert_header("X-Content-Type-Options", HeaderValue::from_static("nosniff"))?;
+    }
+    head.insert_header(header::CONTENT_TYPE, content_type)?;
+    head.insert_header(header::CONTENT_LENGTH, length)
 }
 
 /// How much of a route's dress a reply wears.
@@ -172,7 +251,19 @@ pub enum Form {
     Bare,
 }
 
-async fn write(session: &mut Session, ctx: &mut Ctx, head: ResponseHeader, body: Bytes) -> Result<()> {
+async fn write(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    mut head: ResponseHeader,
+    mut body: Bytes,
+    form: Form,
+) -> Result<()> {
+    if let Form::Routed = form
+        && let Some(recipe) = finish(session.req_header(), ctx, &mut head)?
+    {
+        body = Encoder::whole(recipe, &body).or_err(ErrorType::InternalError, "packing a page")?;
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
     let empty = body.is_empty() || session.req_header().method == Method::HEAD;
     ctx.status = head.status.as_u16();
     session.write_response_header(Box::new(head), empty).await?;

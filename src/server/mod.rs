@@ -9,15 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use pingora_core::apps::HttpServerOptions;
-use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::config::{Config, Examined, Gateway as GatewayConfig, Source};
+use crate::config::{Config, Examined, Gateway as GatewayConfig, Source, Transport};
 use crate::entry::{self, Bounds, Count, Deadlines, Entry, Refused, Settings};
 use crate::exchange::Reason;
 use crate::proxy::Gateway;
@@ -104,6 +102,7 @@ fn web(
         name: "web".into(),
         app: Arc::new(proxy(process, gateway, log, threads)),
         settings: entry_settings(gateway),
+        http2: http2(gateway),
         shutdown,
         count,
         refused: Arc::new(move |refused: &Refused<'_>| {
@@ -116,7 +115,7 @@ fn web(
 fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threads: usize) -> HttpProxy<Gateway> {
     let conf = ServerConf {
         threads,
-        upstream_keepalive_pool_size: IDLE_UPSTREAM.div_ceil(threads),
+        upstream_keepalive_pool_size: kept(gateway.transport.max_idle_conns).div_ceil(threads),
         max_retries: retry::MAX_ATTEMPTS + retry::MAX_REPLAYS,
         ..ServerConf::default()
     };
@@ -128,18 +127,21 @@ fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threa
     };
     let mut proxy = HttpProxy::new(app, Arc::new(conf));
     proxy.handle_init_modules();
-    proxy.h2_options = Some(h2_options(gateway));
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = deadlines(gateway).idle;
-    proxy.server_options = Some(options);
     proxy
 }
 
-/// Connections to backends that are kept while unused, in all.
-const IDLE_UPSTREAM: usize = 4096;
+/// Connections to backends that are kept while unused, in all. In Goma every route has a pool of its own, so its default is too
+/// few for the one that they share here.
+fn kept(asked: u32) -> usize {
+    match asked {
+        0 => 1 << 16,
+        asked if asked == Transport::default().max_idle_conns => 4096,
+        asked => asked as usize,
+    }
+}
 
-fn h2_options(gateway: &GatewayConfig) -> H2Options {
-    let mut options = H2Options::new();
+fn http2(gateway: &GatewayConfig) -> h2::server::Builder {
+    let mut options = h2::server::Builder::new();
     options
         .max_concurrent_streams(100)
         .max_header_list_size(u32::try_from(gateway.limits.header_bytes).unwrap_or(u32::MAX))
@@ -195,9 +197,31 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("gateway.entryPoints", old.entry_points != new.entry_points),
         ("gateway.timeouts", old.timeouts != new.timeouts),
         ("gateway.limits", old.limits != new.limits),
+        ("gateway.networking.transport.maxIdleConns", old.transport.max_idle_conns != new.transport.max_idle_conns),
         ("gateway.networking.dnsCache", old.dns_cache != new.dns_cache),
         ("gateway.tls", old.tls != new.tls),
         ("gateway.redis", old.redis != new.redis),
     ];
     changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_connections_are_kept_as_the_operator_says() {
+        for (asked, expected) in [(7, 7), (512, 4096), (0, 65_536)] {
+            assert_eq!(kept(asked), expected, "maxIdleConns: {asked}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let (old, mut new) = (Config::default(), Config::default());
+        assert_eq!(needs_restart(&old, &new), [""; 0]);
+        new.gateway.transport.max_idle_conns = 7;
+        new.gateway.transport.disable_compression = true;
+        assert_eq!(needs_restart(&old, &new), ["gateway.networking.transport.maxIdleConns"]);
+    }
 }

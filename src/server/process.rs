@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::needs_restart;
 use crate::config::{self, Config, Examined, Format, Gateway, Level, Loaded, Problem, Report, Source, Watched};
@@ -257,13 +258,18 @@ pub fn log_settings(gateway: &Gateway) -> LogSettings {
     }
 }
 
-/// Keeps gauges up to date.
+/// Keeps gauges and country databases up to date.
 pub async fn tick(process: Arc<Process>, count: Arc<Count>) {
     let connections = process.metrics().connections("web");
     let mut every = tokio::time::interval(Duration::from_secs(1));
+    let mut looking: Option<JoinHandle<()>> = None;
     loop {
         every.tick().await;
         connections.set(i64::try_from(count.open()).unwrap_or(i64::MAX));
         process.metrics().log_dropped(process.log.dropped());
+        let geo = process.workshop.tools.geo.clone();
+        if looking.as_ref().is_none_or(JoinHandle::is_finished) {
+            looking = Some(tokio::task::spawn_blocking(move || geo.refresh()));
+        }
     }
 }

@@ -6,14 +6,22 @@ use std::sync::Arc;
 use crate::config::{Config, Env, Gateway, Middleware as Definition, Place, Problem, Report, Route, expand};
 use crate::middleware::chain::Listed;
 use crate::middleware::cors::Cors;
-use crate::middleware::{Chain, Kind, Middleware, Part, PathRules, Scope, Settings, Tools, exploit};
+use crate::middleware::error_interceptor::{ErrorInterceptor, Interceptor};
+use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools, bots, exploit};
 
 /// All definitions of a configuration, ready to be built.
 pub struct Chains<'a> {
     /// By name; `None` for those whose definition is wrong, which is reported where they are defined.
     definitions: HashMap<&'a str, Option<Ready<'a>>>,
+    shared: Shared<'a>,
+}
+
+/// What all definitions are built with.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
     env: &'a Env,
     tools: &'a Tools,
+    geo_database: &'a str,
 }
 
 struct Ready<'a> {
@@ -26,10 +34,11 @@ impl<'a> Chains<'a> {
     /// Finds the kind of every definition, compiles its `paths`, and builds it once, so that a mistake in one that no route
     /// uses is found as well.
     pub fn new(config: &'a Config, env: &'a Env, tools: &'a Tools, report: &mut Report) -> Chains<'a> {
-        let mut chains = Chains { definitions: HashMap::new(), env, tools };
-        chains.gateway_cors(&config.gateway, report);
+        let shared = Shared { env, tools, geo_database: config.gateway.geoip.database.trim() };
+        let mut chains = Chains { definitions: HashMap::new(), shared };
+        chains.gateway_sections(&config.gateway, report);
         for definition in &config.middlewares {
-            let ready = Ready::new(definition, env, tools, report);
+            let ready = Ready::new(definition, shared, report);
             chains.definitions.insert(&definition.name, ready);
         }
         chains
@@ -39,15 +48,27 @@ impl<'a> Chains<'a> {
     pub fn route(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Option<Chain> {
         let place = Anywhere { name: &route.name, path: &route.path, target: route.target.as_deref() };
         let cors = cors(route, gateway, report);
-        let guard = route.security.exploit_protection.then(|| built_in(exploit::route_guard(self.tools, &route.name)));
-        let listed = self.parts(&route.middlewares, &route.at.child("middlewares"), &place, report)?;
-        let mut chain = Chain::new(guard.into_iter().chain(listed));
+        let errors = self.errors(route, gateway, report);
+        let first = built_in(route, self.shared.tools);
+        let mut chain = self.chain(first, &route.middlewares, &route.at.child("middlewares"), &place, report)?;
         chain.shell.set_cors(cors.ok()?);
+        chain.shell.set_older_errors(errors.ok()?);
         Some(chain)
     }
 
-    /// The gateway's section is judged once, not for every route that takes it.
-    fn gateway_cors(&self, gateway: &Gateway, report: &mut Report) {
+    /// The older `errorInterceptor` section of a route, the gateway's behind it.
+    fn errors(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Result<Option<Interceptor>, ()> {
+        let (section, of_gateway) = (&route.error_interceptor, &gateway.error_interceptor);
+        let at = route.at.child("errorInterceptor");
+        report.extend(ErrorInterceptor::older_doubts(section, &at, of_gateway));
+        ErrorInterceptor::joined(section, &at, of_gateway, &self.shared.tools.files)
+            .map_err(|problems| report.extend(problems))
+    }
+
+    /// The gateway's sections are judged once, not for every route that takes them.
+    fn gateway_sections(&self, gateway: &Gateway, report: &mut Report) {
+        let at = gateway.at.child("errorInterceptor");
+        report.extend(ErrorInterceptor::older(&gateway.error_interceptor, &at, &self.shared.tools.files));
         let at = gateway.at.child("cors");
         report.extend(Cors::doubts(&gateway.cors, &at));
         report.extend(Cors::older(&gateway.cors, &[], &at).err().unwrap_or_default());
@@ -56,15 +77,21 @@ impl<'a> Chains<'a> {
     /// The chain before one of the gateway's own endpoints.
     pub fn endpoint(&self, names: &[String], place: &Place, report: &mut Report) -> Arc<Chain> {
         let anywhere = Anywhere { name: "", path: "/", target: None };
-        Arc::new(self.parts(names, place, &anywhere, report).map(Chain::new).unwrap_or_default())
+        Arc::new(self.chain(Vec::new(), names, place, &anywhere, report).unwrap_or_default())
     }
 
-    fn parts(&self, names: &[String], place: &Place, at: &Anywhere<'_>, report: &mut Report) -> Option<Vec<Placed>> {
-        let mut parts = Vec::new();
+    fn chain(
+        &self,
+        mut parts: Vec<(Listed, &'static str, Part)>,
+        names: &[String],
+        place: &Place,
+        at: &Anywhere<'_>,
+        report: &mut Report,
+    ) -> Option<Chain> {
         let mut whole = true;
         for name in names {
             match self.definitions.get(name.as_str()) {
-                Some(Some(ready)) => match ready.build(at, self.env, self.tools) {
+                Some(Some(ready)) => match ready.build(at, self.shared) {
                     Ok((part, _)) => parts.push((ready.listed(), ready.kind.names[0], part)),
                     Err(_) => whole = false,
                 },
@@ -75,7 +102,7 @@ impl<'a> Chains<'a> {
                 }
             }
         }
-        whole.then_some(parts)
+        whole.then(|| Chain::new(parts))
     }
 
     /// Nothing for a name that the list does not have itself: it is one of the gateway's defaults, reported where those are.
@@ -90,13 +117,20 @@ impl<'a> Chains<'a> {
     }
 }
 
-/// A part with its place in the configuration and the current name of its kind.
-type Placed = (Listed, &'static str, Part);
-
-/// What `security.enableExploitProtection` puts before all middlewares. Spec middlewares §3.
-fn built_in(guard: Arc<dyn Middleware>) -> Placed {
-    let kind = exploit::ExploitProtection::KIND[0];
-    (Listed { name: "security.enableExploitProtection".to_owned(), kind: kind.to_owned() }, kind, Part::Step(guard))
+/// Guards that a route switches on by itself; they come before its middlewares. Spec middlewares §3.
+fn built_in(route: &Route, tools: &Tools) -> Vec<(Listed, &'static str, Part)> {
+    let mut parts = Vec::new();
+    if route.security.bot_detection {
+        let kind = "botDetection";
+        let listed = Listed { name: "security.enableBotDetection".to_owned(), kind: kind.to_owned() };
+        parts.push((listed, kind, Part::Step(bots::route_guard(tools, &route.name))));
+    }
+    if route.security.exploit_protection {
+        let kind = "exploitProtection";
+        let listed = Listed { name: "security.enableExploitProtection".to_owned(), kind: kind.to_owned() };
+        parts.push((listed, kind, Part::Step(exploit::route_guard(tools, &route.name))));
+    }
+    parts
 }
 
 /// The older `cors` section of a route; an empty one takes the gateway's.
@@ -120,11 +154,11 @@ struct Anywhere<'a> {
 }
 
 impl<'a> Ready<'a> {
-    fn new(definition: &'a Definition, env: &Env, tools: &Tools, report: &mut Report) -> Option<Ready<'a>> {
+    fn new(definition: &'a Definition, shared: Shared<'_>, report: &mut Report) -> Option<Ready<'a>> {
         let kind = Kind::named(&definition.kind, &definition.at).map_err(|problem| report.add(problem));
         let paths = PathRules::compile(&definition.paths, &definition.at).map_err(|problems| report.extend(problems));
         let ready = Ready { definition, kind: kind.ok()?, paths: Arc::new(paths.ok()?) };
-        match ready.build(&Anywhere { name: "", path: "/", target: None }, env, tools) {
+        match ready.build(&Anywhere { name: "", path: "/", target: None }, shared) {
             Ok((_, warnings)) => {
                 report.extend(warnings);
                 Some(ready)
@@ -140,7 +174,7 @@ impl<'a> Ready<'a> {
         Listed { name: self.definition.name.clone(), kind: self.definition.kind.clone() }
     }
 
-    fn build(&self, at: &Anywhere<'_>, env: &Env, tools: &Tools) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
+    fn build(&self, at: &Anywhere<'_>, shared: Shared<'_>) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
         let scope = Scope {
             place: &self.definition.at,
             name: &self.definition.name,
@@ -148,8 +182,9 @@ impl<'a> Ready<'a> {
             route_path: at.path,
             route_target: at.target,
             paths: self.paths.clone(),
-            expand: &|text| expand::value(text, env),
-            tools,
+            expand: &|text| expand::value(text, shared.env),
+            geo_database: shared.geo_database,
+            tools: shared.tools,
         };
         self.kind.build(self.definition, &scope)
     }

@@ -4,6 +4,7 @@
 //! settings, and what survives a reload (connections, health, counters) is found again by identity in [`Workshop`].
 
 mod chains;
+mod landings;
 mod upstreams;
 
 use std::collections::HashSet;
@@ -16,6 +17,8 @@ use tokio::runtime::Handle;
 use crate::config::{Config, Env, Examined, Loaded, Place, Problem, Report};
 use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
 use crate::gate::Limits;
+use crate::middleware::jwt::KeySets;
+use crate::middleware::oauth::Parties;
 use crate::middleware::{Chain, Tools};
 use crate::reply::Reply;
 use crate::route::rewrite::Rewrite;
@@ -25,6 +28,7 @@ use crate::telemetry::route::RouteMetrics;
 use crate::trust::Trust;
 use crate::upstream::{DnsSettings, Registry, Upstream, resolver_address};
 use chains::Chains;
+pub use landings::Landing;
 
 /// Everything a request needs to know of the configuration.
 pub struct Snapshot {
@@ -47,6 +51,8 @@ pub struct Snapshot {
 pub enum Target {
     /// A route of the operator's.
     Route(Arc<Route>),
+    /// A path on which answers to middlewares come in.
+    Landing(Landing),
     /// An endpoint of the gateway.
     Own(Own),
 }
@@ -129,9 +135,14 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         }
     }
     let added: Vec<&RouteConfig> = routes.iter().map(|(index, _)| ordered[*index]).collect();
+    let landings = landings::add(&routes, &ordered, &mut builder);
     let (table, overlaps) = builder.build();
     for overlap in &overlaps {
-        report.add(overlap_problem(overlap, &own, &added));
+        let routed = own.len() + added.len();
+        match overlap.second.checked_sub(routed).or(overlap.first.checked_sub(routed)) {
+            Some(index) => report.extend(landings::overlap(&landings, index)),
+            None => report.add(overlap_problem(overlap, &own, &added)),
+        }
     }
     report.sort();
     if !report.errors.is_empty() {
@@ -386,7 +397,15 @@ impl Workshop {
         let resolvers = dns.resolver.iter().filter_map(|text| resolver_address(text).ok()).collect();
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
-        let tools = Tools { metrics: Arc::new(Metrics::new()) };
+        let tools = Tools {
+            metrics: Arc::new(Metrics::new()),
+            files: Default::default(),
+            geo: Arc::default(),
+            checker: Arc::default(),
+            key_sets: KeySets::default(),
+            oauth: Parties::default(),
+            handle: handle.clone(),
+        };
         Workshop { upstreams: Registry::new(dns, handle), tools, env: env.clone() }
     }
 }

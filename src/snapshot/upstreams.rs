@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
-use crate::config::{BackendTls, Config, OPERATORS, Place, Problem, Report, Route, SOURCES};
+use crate::config::{self, BackendTls, Config, OPERATORS, Place, Problem, Report, Route, SOURCES};
 use crate::upstream::{
     BackendSettings, ClientCertificate, HealthSettings, Match, Registry, SettingError, Settings, Tls, Transport,
     Upstream,
@@ -99,7 +96,7 @@ fn tls(route: &Route, config: &Config, report: &mut Report) -> Option<Tls> {
         if text.is_empty() {
             return Some(None);
         }
-        let loaded = material(text);
+        let loaded = config::material(text);
         if let Err(error) = &loaded {
             report.add(unreadable(&place, key, error));
         }
@@ -126,17 +123,4 @@ fn unreadable(place: &Place, key: &str, error: &std::io::Error) -> Problem {
     place
         .child(key)
         .error(format!("cannot be read: {error}"), "give a file that exists, PEM text, or PEM text in base64")
-}
-
-/// PEM text, base64 of it, or the path of a file. Spec core §6.1.
-fn material(text: &str) -> std::io::Result<Vec<u8>> {
-    const BEGIN: &[u8] = b"-----BEGIN";
-    let holds = |bytes: &[u8]| memchr::memmem::find(bytes, BEGIN).is_some();
-    if holds(text.as_bytes()) {
-        return Ok(text.as_bytes().to_vec());
-    }
-    match STANDARD.decode(text.trim()) {
-        Ok(bytes) if holds(&bytes) => Ok(bytes),
-        _ => std::fs::read(text),
-    }
 }

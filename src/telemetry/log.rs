@@ -138,11 +138,8 @@ impl Log for Front {
 fn logger(settings: &Settings, queue: &Arc<Queue>) -> Logger {
     let mut builder = Builder::new();
     builder.filter_level(settings.level);
-    if settings.level != LevelFilter::Trace {
-        let quiet = settings.level.min(LevelFilter::Warn);
-        for library in LIBRARIES {
-            builder.filter_module(library, quiet);
-        }
+    for library in LIBRARIES {
+        builder.filter_module(library, settings.level.min(LevelFilter::Warn));
     }
     let form = settings.form();
     let with_source = settings.level >= LevelFilter::Debug;
@@ -151,9 +148,10 @@ fn logger(settings: &Settings, queue: &Arc<Queue>) -> Logger {
     builder.build()
 }
 
-/// Libraries whose lines below `warn` say nothing to operators, by the start of their targets.
+/// Libraries whose lines below `warn` say nothing to operators, by the start of their targets. Some of them write whole
+/// request heads, secrets and all.
 const LIBRARIES: &[&str] =
-    &["pingora", "h2", "hickory", "rustls", "hyper", "tokio", "tower", "reqwest", "mio", "notify", "want"];
+    &["pingora", "h2", "hickory", "rustls", "hyper", "tokio", "tower", "reqwest", "mio", "notify", "want", "ldap3"];
 
 /// `env_logger` writes each line with one call.
 struct Pipe {
@@ -278,7 +276,7 @@ pub(super) mod tests {
         for (level, target, logged) in [
             (LevelFilter::Debug, "pingora_proxy::proxy_h1", false),
             (LevelFilter::Debug, "goma_edge::proxy", true),
-            (LevelFilter::Trace, "pingora_proxy::proxy_h1", true),
+            (LevelFilter::Trace, "pingora_proxy::proxy_h1", false),
         ] {
             let (front, handle, kept) = captured(&settings(level, Format::Text));
             tell(&front, target, Level::Debug, "detail");

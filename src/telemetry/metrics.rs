@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily};
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use super::cells::Reasons;
 use super::process;
@@ -25,9 +25,14 @@ pub struct Metrics {
     connections: IntGaugeVec,
     exploits: IntCounterVec,
     reloads: IntCounterVec,
+    bots: IntCounterVec,
+    geo_denied: IntCounterVec,
+    geo_unknown: IntCounterVec,
     reloaded_at: IntGauge,
     routes_count: IntGauge,
     middlewares_count: IntGauge,
+    auth: IntCounterVec,
+    auth_outside: HistogramVec,
 }
 
 /// What came of an attempt to apply a configuration.
@@ -51,15 +56,29 @@ impl Metrics {
             connections: table::CONNECTIONS.gauges(),
             exploits: table::EXPLOITS.counters(),
             reloads: table::RELOADS.counters(),
+            bots: table::BOTS.counters(),
+            geo_denied: table::GEO_DENIED.counters(),
+            geo_unknown: table::GEO_UNKNOWN.counters(),
             reloaded_at: table::RELOADED_AT.gauges().with_label_values::<&str>(&[]),
             routes_count: table::ROUTES.gauges().with_label_values::<&str>(&[]),
             middlewares_count: table::MIDDLEWARES.gauges().with_label_values::<&str>(&[]),
+            auth: table::AUTH.counters(),
+            auth_outside: table::AUTH_OUTSIDE.histograms(),
         };
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
-        metrics.register(metrics.exploits.clone());
-        metrics.register(metrics.reloads.clone());
+        metrics.register(metrics.auth_outside.clone());
+        for counters in [
+            &metrics.reloads,
+            &metrics.exploits,
+            &metrics.bots,
+            &metrics.geo_denied,
+            &metrics.geo_unknown,
+            &metrics.auth,
+        ] {
+            metrics.register(counters.clone());
+        }
         for gauge in [&metrics.reloaded_at, &metrics.routes_count, &metrics.middlewares_count] {
             metrics.register(gauge.clone());
         }
@@ -92,6 +111,21 @@ impl Metrics {
         self.connections.with_label_values(&[entry_point])
     }
 
+    /// Bots by action, category and guard; take counters from it when building, not per request.
+    pub fn bots(&self) -> &IntCounterVec {
+        &self.bots
+    }
+
+    /// Requests refused by country and guard.
+    pub fn geo_denied(&self) -> &IntCounterVec {
+        &self.geo_denied
+    }
+
+    /// Requests without a known country by guard.
+    pub fn geo_unknown(&self) -> &IntCounterVec {
+        &self.geo_unknown
+    }
+
     /// A request was refused before its route was known.
     pub fn refused(&self, reason: Reason) {
         self.shared.refused.add(reason);
@@ -105,6 +139,16 @@ impl Metrics {
     /// Log lines were dropped; `total` since the start.
     pub fn log_dropped(&self, total: u64) {
         self.shared.log_dropped.store(total, Relaxed);
+    }
+
+    /// Decisions of authenticating middlewares, by kind, middleware, reason and result.
+    pub fn auth(&self) -> IntCounterVec {
+        self.auth.clone()
+    }
+
+    /// How long an authenticating middleware waits for another server.
+    pub fn auth_outside(&self, kind: &str, middleware: &str) -> Histogram {
+        self.auth_outside.with_label_values(&[kind, middleware])
     }
 
     /// The size of the configuration in force.

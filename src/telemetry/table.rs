@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use prometheus::core::Desc;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
-use prometheus::{IntCounterVec, IntGaugeVec, Opts};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts};
 
 /// One metric as operators see it.
 #[derive(Debug)]
@@ -76,6 +76,12 @@ declare! {
         "Bytes of response bodies sent to clients.";
     INTERCEPTED = Counter "gateway_total_errors_intercepted" ["name", "status"]
         "Responses whose body an error interceptor replaced.";
+    GEO_DENIED = Counter "gateway_geoblock_denied_total" ["country", "name"]
+        "Requests refused by a geoBlock middleware; the country is `unknown` where the database has none.";
+    GEO_UNKNOWN = Counter "goma_edge_geoblock_unknown_total" ["name"]
+        "Requests that met a geoBlock middleware and whose country is not known.";
+    BOTS = Counter "goma_edge_bots_total" ["action", "category", "name"]
+        "Requests that a botDetection middleware took for a bot's, by what became of them: allowed, blocked or detected.";
     ENDS = Counter "goma_edge_request_ends_total" ["name", "reason"]
         "Requests of a route by the reason for which they ended.";
 
@@ -91,6 +97,11 @@ declare! {
         "Unix time at which the configuration in force was confirmed.";
     LOG_DROPPED = Counter "goma_edge_log_lines_dropped_total" []
         "Log lines given up because they could not be written fast enough.";
+
+    AUTH = Counter "goma_edge_auth_total" ["kind", "middleware", "reason", "result"]
+        "Requests that had to prove who they are: allowed, denied, answered (sent to a login) or error, with the reason.";
+    AUTH_OUTSIDE = Histogram "goma_edge_auth_call_duration_seconds" ["kind", "middleware"]
+        "Time that an authenticating middleware waited for another server.";
 
     CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time of the process.";
     OPEN_FDS = Gauge "process_open_fds" [] "Open file descriptors.";
@@ -135,6 +146,12 @@ impl Declared {
     /// A family of counters of the `prometheus` crate, for what is not counted on every request.
     pub(super) fn counters(&self) -> IntCounterVec {
         IntCounterVec::new(Opts::new(self.name, self.help), self.labels)
+            .expect("the test below builds every declared metric")
+    }
+
+    /// A family of histograms of the `prometheus` crate.
+    pub(super) fn histograms(&self) -> HistogramVec {
+        HistogramVec::new(HistogramOpts::new(self.name, self.help).buckets(BUCKETS.to_vec()), self.labels)
             .expect("the test below builds every declared metric")
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Use: [`new`](HeaderDeadline::new) in `connected_to_upstream` (a new one each attempt);
 //! [`start`](HeaderDeadline::start) in `upstream_request_filter` for a request without body (Pingora calls no body
-//! filter for it towards HTTP/2) and else when the body has ended; [`stop`](HeaderDeadline::stop) with the response
+//! filter for it towards HTTP/2, and for an upgrade none before the answer) and else when the body has ended; [`stop`](HeaderDeadline::stop) with the response
 //! header. It costs two system calls and a task a request, on routes that set `responseHeaderTimeout` only.
 
 use std::io;
@@ -16,7 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use pingora_core::protocols::Digest;
 use tokio::task::AbortHandle;
+
+use super::dial::descriptor;
 
 /// A timer over one connection to a backend; dropping it disarms it.
 pub struct HeaderDeadline {
@@ -35,13 +38,14 @@ const IN_TIME: u8 = 1;
 const EXPIRED: u8 = 2;
 
 impl HeaderDeadline {
-    /// `fd` is the one that Pingora passes to `connected_to_upstream`.
+    /// Both are what Pingora passes to `connected_to_upstream`.
     ///
     /// The timer gets a descriptor of its own, so it can never hit another connection that took the number over.
     ///
     /// # Errors
-    /// When the descriptor cannot be duplicated: none is left, or there is none (upgraded connections have -1).
-    pub fn new(fd: RawFd, limit: Duration) -> io::Result<Self> {
+    /// When the descriptor cannot be duplicated: none is left.
+    pub fn new(fd: RawFd, digest: Option<&Digest>, limit: Duration) -> io::Result<Self> {
+        let fd = descriptor(fd, digest);
         Ok(Self {
             limit,
             shared: Arc::new(Shared { connection: TcpStream::from(duplicate(fd)?), state: AtomicU8::new(WAITING) }),
@@ -123,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn a_header_that_does_not_come_ends_the_wait() {
         let (mut client, _silent) = pair().await;
-        let mut deadline = HeaderDeadline::new(client.as_raw_fd(), Duration::from_millis(10)).unwrap();
+        let mut deadline = HeaderDeadline::new(client.as_raw_fd(), None, Duration::from_millis(10)).unwrap();
         deadline.start();
         assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
         assert!(deadline.expired());
@@ -134,7 +138,7 @@ mod tests {
     async fn after_the_header_the_body_may_take_its_time() {
         let (mut client, mut server) = pair().await;
         let limit = Duration::from_millis(10);
-        let mut deadline = HeaderDeadline::new(client.as_raw_fd(), limit).unwrap();
+        let mut deadline = HeaderDeadline::new(client.as_raw_fd(), None, limit).unwrap();
         deadline.start();
         assert!(deadline.stop());
         tokio::time::sleep(limit * 5).await;
@@ -146,6 +150,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_without_descriptor_has_no_deadline() {
-        assert!(HeaderDeadline::new(-1, Duration::from_secs(1)).is_err());
+        assert!(HeaderDeadline::new(-1, None, Duration::from_secs(1)).is_err());
     }
 }

@@ -5,6 +5,7 @@
 //! see [`Yielding`].
 
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,7 +16,10 @@ use pingora_core::protocols::l4::ext::{connect, set_tcp_keepalive};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{Digest, GetProxyDigest};
 use pingora_error::{Error, ErrorType, Result};
+use pingora_http::ResponseHeader;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -48,9 +52,27 @@ impl L4Connect for Dial {
         let tcp = connected?;
         Ok(match self.socket {
             Socket::Direct => tcp.into(),
-            Socket::Yielding => VirtualSocketStream::new(Box::new(Yielding::new(tcp))).into(),
+            Socket::Yielding => yielding(tcp),
         })
     }
+}
+
+/// Where Pingora keeps facts about a connection, it now keeps the descriptor that it cannot see.
+fn yielding(tcp: TcpStream) -> Stream {
+    let hidden = Descriptor(tcp.as_raw_fd());
+    let mut stream = Stream::from(VirtualSocketStream::new(Box::new(Yielding::new(tcp))));
+    let head = ResponseHeader::build_no_case(200, Some(0)).expect("200 is a status code");
+    stream.set_proxy_digest(ProxyDigest::new(Box::new(head), Some(Box::new(hidden))));
+    stream
+}
+
+/// The descriptor behind a [`Yielding`] socket.
+struct Descriptor(RawFd);
+
+/// The descriptor of a connection: the one that Pingora knows, or the one that is hidden from it.
+pub(super) fn descriptor(known: RawFd, digest: Option<&Digest>) -> RawFd {
+    let hidden = || digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Descriptor>();
+    hidden().map_or(known, |hidden| hidden.0)
 }
 
 /// A socket whose first read after each write waits one turn of the scheduler.

@@ -200,10 +200,15 @@ fn split_query(tail: &str) -> Result<(String, Option<String>), BadEndpoint> {
     if !tail.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(bad("has a space, a control character or a letter beyond ASCII in its path", "percent-encode it"));
     }
-    Ok(match tail.split_once('?') {
-        Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
-        None => (tail.to_owned(), None),
-    })
+    let (path, query) = match tail.split_once('?') {
+        Some((path, query)) => (path, Some(query.to_owned())),
+        None => (tail, None),
+    };
+    let mut encoded = path.split('%').skip(1);
+    if !encoded.all(|part| part.len() >= 2 && part.bytes().take(2).all(|b| b.is_ascii_hexdigit())) {
+        return Err(bad("has a % that begins no encoding in its path", "write %25 for it"));
+    }
+    Ok((path.to_owned(), query))
 }
 
 fn bad(message: impl Into<String>, remedy: &'static str) -> BadEndpoint {

@@ -17,7 +17,7 @@ async fn good_configurations_load() {
 
 #[tokio::test]
 async fn the_default_and_the_examples_load() {
-    for file in ["conf", "conf/examples", "conf/examples/middlewares"].into_iter().flat_map(files) {
+    for file in ["conf", "conf/examples", "conf/examples/middlewares", "benches/configs"].into_iter().flat_map(files) {
         // What reads the file would set the variables that it names.
         let text = fs::read_to_string(&file).expect("a readable file");
         let names = text.split("${").skip(1).filter_map(|rest| rest.split('}').next());

@@ -197,3 +197,74 @@ async fn a_client_that_does_not_read_holds_up_no_other() {
         assert_eq!(gateway.get("/plain").await.text(), "plain", "on the same connection to the backend");
     }
 }
+
+#[tokio::test]
+async fn interim_responses_reach_http2_clients() {
+    let origin = Origin::start().await;
+    let hint = Answer::ok("page").interim(103, &[("Link", "</a.css>; rel=preload"), ("Connection", "close")]);
+    origin.on("/hint", hint);
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let client = gateway.h2().await;
+    let mut call = client.call(client.request("GET", "/hint").body(()).expect("a request"), true).await;
+    let interim = call.interim().await.expect("an interim response");
+    assert_eq!(
+        (interim.status().as_u16(), &interim.headers()["link"]),
+        (103, &"</a.css>; rel=preload".parse().unwrap())
+    );
+    assert!(!interim.headers().contains_key("connection"), "the backend's connection is no business of the client");
+    assert_eq!(call.finish().await.expect("a response").text(), "page");
+}
+
+#[tokio::test]
+async fn an_http2_client_may_wait_for_continue() {
+    let (origin, origin2) = (Origin::start().await, Origin2::start().await);
+    let routes = "- {name: one, path: /one, target: ORIGIN}\n- {name: two, path: /two, target: TWO}";
+    let gateway = Gateway::before(&origin).word("TWO", &origin2).routes(routes).await;
+    let client = gateway.h2().await;
+    for (path, expected) in [("/one", 200), ("/two", 200)] {
+        let request = client.request("POST", path).header("expect", "100-continue");
+        let mut call = client.call(request.body(()).expect("a request"), false).await;
+        assert_eq!(call.interim().await.expect("leave to go on").status().as_u16(), 100, "{path}");
+        call.send.send_data(Bytes::from_static(b"hello"), true).expect("open");
+        assert_eq!(call.finish().await.expect("a response").status, expected, "{path}");
+    }
+    assert_eq!(origin.last().text(), "hello");
+}
+
+#[tokio::test]
+async fn what_the_gate_refuses_is_counted_and_the_connection_goes_on() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let client = gateway.h2().await;
+    let connect = http::Request::builder().method("CONNECT").uri("a.test:443").body(()).expect("a request");
+    let reply = client.call(connect, true).await.finish().await.expect("a response");
+    assert_eq!(reply.status, 405);
+    assert!(reply.header("allow").is_some_and(|allow| allow.contains("GET")));
+    let trace = client.request("TRACE", "/").header("accept", "application/json");
+    let reply = client.call(trace.body(()).expect("a request"), true).await.finish().await.expect("a response");
+    assert_eq!((reply.status, reply.header("content-type")), (405, Some("application/json")));
+    gateway.counts(r#"goma_edge_refused_requests_total{reason="method_not_allowed"} 2"#).await;
+    assert!(origin.saw_nothing());
+    assert_eq!(client.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_over_and_over_has_to_be_made_anew() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let client = gateway.h2().await;
+    for _ in 0..32 {
+        let request = client.request("TRACE", "/").body(()).expect("a request");
+        assert_eq!(client.call(request, true).await.finish().await.expect("a response").status, 405);
+    }
+    client.is_told_to_go().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_told_to_go() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).gateway("timeouts: {idle: 1}").routes(ROUTE).await;
+    let client = gateway.h2().await;
+    assert_eq!(client.get("/").await.status, 200);
+    client.is_told_to_go().await;
+}

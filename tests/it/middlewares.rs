@@ -59,6 +59,21 @@ async fn access_without_paths_is_warned_of() {
 }
 
 #[tokio::test]
+async fn paths_of_a_kind_that_is_for_every_request_are_warned_of() {
+    let origin = Origin::start().await;
+    for (kind, warned) in [
+        ("bodyLimit, rule: {limit: 1K}", true),
+        ("redirectScheme, rule: {scheme: http}", true),
+        ("requestHeaders, rule: {removeHeaders: [a]}", false),
+    ] {
+        let gateway = with(&origin, "/", &format!("paths: [/only], type: {kind}")).await;
+        let file = gateway.file("goma.yml").display().to_string();
+        let output = goma(&["config", "check", "-c", &file]).await.all();
+        assert_eq!(output.contains("middlewares[0].paths: do not count"), warned, "{kind}: {output}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_of_access_has_its_status_and_the_form_that_was_asked_for() {
     let origin = Origin::start().await;
     let gateway = with(&origin, "/", "type: access, paths: [/secret], rule: {statusCode: 404}").await;

@@ -1,5 +1,7 @@
 //! Bodies pass as they come, in both directions and in every framing.
 
+use std::time::{Duration, Instant};
+
 use crate::world::*;
 
 const ROUTE: &str = "- {name: r, path: /, target: ORIGIN}";
@@ -267,3 +269,46 @@ fn grew_little(gateway: &Gateway, before: u64, way: &str) {
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+
+#[tokio::test]
+async fn an_answer_before_the_body_ends_the_connection_soon() {
+    let origin = Origin2::start().await;
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let answers = ["/plain", "/refuse", "/broken"].map(async |path| {
+        let mut connection = gateway.connect().await;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello");
+        connection.write(head.as_bytes()).await;
+        let since = Instant::now();
+        assert_eq!(connection.reply("POST").await.expect("a reply").status, 200, "{path}: the answer is whole");
+        assert_eq!(connection.closed().await, "", "{path}");
+        assert!(since.elapsed() < Duration::from_secs(10), "{path}");
+    });
+    futures::future::join_all(answers).await;
+    gateway.counts(r#"goma_edge_request_ends_total{name="r",reason="ok"} 3"#).await;
+}
+
+#[tokio::test]
+async fn an_answer_before_the_body_ends_the_stream_soon() {
+    let origin = Origin2::start().await;
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let client = gateway.h2().await;
+    let mut call = client.call(client.request("POST", "/plain").body(()).expect("a request"), false).await;
+    call.send.send_data("hello".into(), false).expect("open");
+    let reset = std::future::poll_fn(|cx| call.send.poll_reset(cx));
+    tokio::time::timeout(PATIENCE, reset).await.expect("in time").expect("told to send no more");
+    assert_eq!(call.finish().await.expect("a whole response").text(), "plain");
+    gateway.counts(r#"goma_edge_request_ends_total{name="r",reason="ok"} 1"#).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_goes_on_leaves_the_body_its_time() {
+    let origin = Origin2::start().await;
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let mut connection = gateway.connect().await;
+    connection.write(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello").await;
+    let (_, left) = connection.head("POST").await.expect("the head of a reply");
+    // Longer than a body may go on after its answer.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    connection.write(b"world").await;
+    assert_eq!(connection.wire.body(left).await.expect("a body").0, "helloworld");
+}

@@ -101,6 +101,18 @@ limits: {headerTimeout: 1s}";
 }
 
 #[tokio::test]
+async fn an_upgrade_that_the_backend_never_answers_is_504() {
+    let origin = Origin::start().await;
+    origin.on("/ws", Answer::hang());
+    let limit = "networking: {transport: {responseHeaderTimeout: 1}}";
+    let gateway = Gateway::before(&origin).gateway(limit).routes(ROUTE).await;
+    let reply = WebSocket::open(gateway.get("/ws"), "websocket").await.expect_err("no WebSocket");
+    assert_eq!(reply.status, 504);
+    gateway.counts(r#"goma_edge_request_ends_total{name="chat",reason="backend_timeout"} 1"#).await;
+    assert_eq!(origin.seen().len(), 1, "it is not sent again");
+}
+
+#[tokio::test]
 async fn a_refused_upgrade_is_an_ordinary_answer() {
     let origin = Origin::start().await;
     origin.always(Answer::status(401).body("who are you").header("X-Why", "no token"));

@@ -16,6 +16,8 @@ use anyhow::{Context, Result, anyhow};
 use goma_edge::config::{self, Env, Source, expand};
 use goma_edge::server;
 
+use super::say;
+
 /// Options of `demo`.
 #[derive(clap::Args)]
 pub struct Options {
@@ -46,7 +48,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let (text, _) = expand::file("demo.yml", CONFIG, &addresses.into_iter().collect());
     std::fs::write(&file, text).with_context(|| file.display().to_string())?;
     backend::start(listeners)?;
-    print!("{}", guide(port, &file));
+    say(&guide(port, &file));
     serve(port, file)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -35,4 +35,10 @@ impl Events {
             self.text.push_str(&String::from_utf8_lossy(&piece));
         }
     }
+
+    /// Waits until the stream breaks off without a proper end.
+    pub async fn breaks_off(&mut self) {
+        let piece = self.connection.wire.piece(&mut self.left, &mut Headers::default()).await;
+        assert!(piece.is_err(), "the stream goes on or ends as if it were whole: {piece:?}");
+    }
 }

@@ -106,6 +106,13 @@ impl Call {
         timeout(PATIENCE, response).await.expect("a response in time")
     }
 
+    /// The next interim response; `None` when the final one is there first.
+    pub async fn interim(&mut self) -> Option<Response<()>> {
+        let response = self.response.as_mut().expect("not asked for yet");
+        let interim = std::future::poll_fn(|cx| response.poll_informational(cx));
+        timeout(PATIENCE, interim).await.expect("an answer in time").map(|interim| interim.expect("a sound one"))
+    }
+
     /// The rest of it.
     pub async fn finish(mut self) -> Result<Reply2, h2::Error> {
         let (head, mut body) = self.response().await?.into_parts();

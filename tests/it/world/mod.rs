@@ -14,6 +14,7 @@
 #![allow(dead_code, unused_imports, reason = "it has more to offer than the stories of one day use")]
 
 mod answer;
+mod browser;
 mod builder;
 mod cli;
 mod client;
@@ -23,15 +24,21 @@ mod frames;
 mod gateway;
 mod http2;
 mod load;
+mod mmdb;
+mod openid;
 mod origin;
 mod origin2;
 mod place;
+mod slapd;
+mod tls;
+pub mod tokens;
 mod websocket;
 mod wire;
 
 use std::time::{Duration, Instant};
 
 pub use answer::{Answer, Piece};
+pub use browser::{Browser, Kept, Page, parameter};
 pub use builder::{Builder, document};
 pub use cli::{Output, goma, goma_in};
 pub use client::{Connection, Reply, Request};
@@ -40,9 +47,13 @@ pub use frames::{Fields, Outcome, exchange};
 pub use gateway::{Applied, Gateway, Reloads};
 pub use http2::{Call, Http2, next};
 pub use load::{Load, Tally};
+pub use mmdb::mmdb;
+pub use openid::OpenId;
 pub use origin::{Origin, Seen};
 pub use origin2::Origin2;
 pub use place::{free_port, listen};
+pub use slapd::Slapd;
+pub use tls::{Authority, Hello, Identity, TlsFront};
 pub use websocket::{Frame, WebSocket};
 pub use wire::{Headers, Left, Pattern, Wire};
 

@@ -1,0 +1,199 @@
+//! Lets requests with a valid JSON Web Token pass, and tells the backend what the token says.
+//!
+//! Keys: a secret, a public key, or a set of keys by file or URL. A key decides which algorithms it serves, whatever a token
+//! says; `none` is none of them. Spec middlewares §5.7 with the corrections of its §10; challenges by RFC 6750 §3.
+//!
+//! ```yaml
+//! - name: tokens
+//!   type: jwt
+//!   rule:
+//!     jwksUrl: https://id.example.com/.well-known/jwks.json
+//!     issuer: https://id.example.com/
+//!     forwardHeaders: { X-User-ID: sub }
+//! ```
+
+pub mod claims;
+pub mod expression;
+pub mod jwks;
+pub mod keys;
+mod remote;
+mod settings;
+mod store;
+#[cfg(test)]
+mod tests;
+pub mod token;
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use pingora_http::RequestHeader;
+use serde_json::Value;
+
+pub use remote::{KeySets, Remote};
+pub use settings::Jwt;
+pub use store::Keys;
+
+use super::auth::{Guard, unavailable};
+use super::spelled::Spelled;
+use super::{Flow, Middleware, Verdict};
+use crate::exchange::Exchange;
+use crate::reply::Reply;
+use claims::ClaimPath;
+use keys::Algorithms;
+use store::Local;
+use token::{Demands, Fault, Token};
+
+/// The step of one definition on one route.
+struct Step {
+    guard: Guard,
+    keys: Source,
+    /// Algorithms that the operator allows; a key may serve fewer.
+    algorithms: Algorithms,
+    demands: Demands,
+    forward: Vec<(Spelled, ClaimPath)>,
+    identity: Vec<HeaderName>,
+    keep_authorization: bool,
+}
+
+enum Source {
+    Local(Arc<Local>),
+    Remote(Arc<Remote>),
+}
+
+/// Why a request does not pass.
+enum Stop {
+    NoCredentials,
+    NoBearer,
+    Fault(Fault),
+    /// No key has been had yet.
+    NoKeys,
+}
+
+impl Middleware for Step {
+    fn request<'a>(&'a self, exchange: &'a mut Exchange, head: &'a mut RequestHeader) -> Flow<'a> {
+        if !self.guard.takes(exchange) {
+            return Flow::Next;
+        }
+        match (self.examine(head), &self.keys) {
+            (Err(Stop::NoKeys | Stop::Fault(Fault::UnknownKey)), Source::Remote(remote)) => {
+                Flow::Wait(Box::pin(self.ask(remote, head)))
+            }
+            (examined, _) => self.decide(examined, head),
+        }
+    }
+
+    fn identity(&self) -> &[HeaderName] {
+        &self.identity
+    }
+}
+
+impl Step {
+    /// The claims of the request's token, if it is good.
+    fn examine(&self, head: &RequestHeader) -> Result<Value, Stop> {
+        let token = Token::read(bearer(head)?).map_err(Stop::Fault)?;
+        if !self.algorithms.has(token.algorithm) {
+            return Err(Stop::Fault(Fault::WrongAlgorithm));
+        }
+        let checked = match &self.keys {
+            Source::Local(local) => self.check(&token, &local.keys()),
+            Source::Remote(_) if token.key_id.is_none() => Err(Fault::NoKeyId),
+            Source::Remote(remote) => match remote.keys().as_deref() {
+                Some(keys) if !keys.is_empty() => self.check(&token, keys),
+                _ => return Err(Stop::NoKeys),
+            },
+        };
+        checked.map_err(Stop::Fault)
+    }
+
+    /// Nothing in the claims is looked at before the signature is verified.
+    fn check(&self, token: &Token<'_>, keys: &Keys) -> Result<Value, Fault> {
+        keys.verify(token)?;
+        let claims = token.claims()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.demands.check(&claims, now.as_secs_f64())?;
+        Ok(claims)
+    }
+
+    /// Looks again when the keys were fetched again.
+    async fn ask<'a>(&'a self, remote: &'a Arc<Remote>, head: &'a mut RequestHeader) -> Flow<'a> {
+        let since = Instant::now();
+        if remote.refresh().await {
+            self.guard.called(since);
+        }
+        self.decide(self.examine(head), head)
+    }
+
+    fn decide<'a>(&'a self, examined: Result<Value, Stop>, head: &mut RequestHeader) -> Flow<'a> {
+        match examined {
+            Ok(claims) => {
+                self.guard.allow();
+                self.tell(&claims, head);
+                Flow::Next
+            }
+            Err(stop) => Flow::Reply(self.refuse(&stop)),
+        }
+    }
+
+    /// Tells the backend. What the client itself sent under these names has been removed before.
+    fn tell(&self, claims: &Value, head: &mut RequestHeader) {
+        if !self.keep_authorization {
+            head.remove_header(&header::AUTHORIZATION);
+        }
+        for (name, path) in &self.forward {
+            let text = path.find(claims).and_then(claims::forwarded);
+            // A claim with control characters is none that a header can hold.
+            if let Some(value) = text.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
+                name.ask(head, value);
+            }
+        }
+    }
+
+    fn refuse(&self, stop: &Stop) -> Verdict {
+        match stop {
+            Stop::NoCredentials => {
+                let reply = Reply::plain(StatusCode::UNAUTHORIZED);
+                self.guard.deny("no_credentials", reply.header(header::WWW_AUTHENTICATE, CHALLENGE))
+            }
+            Stop::NoBearer => {
+                let reply = Reply::message(StatusCode::UNAUTHORIZED, "Missing Bearer prefix");
+                self.guard.deny("malformed", reply.header(header::WWW_AUTHENTICATE, CHALLENGE))
+            }
+            Stop::Fault(fault) => {
+                let reply = Reply::message(StatusCode::UNAUTHORIZED, "Unauthorized");
+                self.guard.deny(fault.word(), reply.header(header::WWW_AUTHENTICATE, invalid(*fault)))
+            }
+            Stop::NoKeys => self.guard.fail("keys_unavailable", unavailable()),
+        }
+    }
+}
+
+/// What follows `Bearer` in the one `Authorization` header. The scheme counts in any case (RFC 9110 §11.1), but only before
+/// something that looks like a token: Goma's message for `bearer x` stays what it is.
+fn bearer(head: &RequestHeader) -> Result<&str, Stop> {
+    let mut lines = head.headers.get_all(header::AUTHORIZATION).iter();
+    let line = lines.next().ok_or(Stop::NoCredentials)?;
+    if lines.next().is_some() {
+        return Err(Stop::Fault(Fault::Malformed));
+    }
+    let (scheme, rest) = line.to_str().ok().and_then(|line| line.split_once(' ')).ok_or(Stop::NoBearer)?;
+    let token = rest.trim_matches(' ');
+    let spelled = scheme == "Bearer" || scheme.eq_ignore_ascii_case("bearer") && Token::looks_like(token);
+    if spelled { Ok(token) } else { Err(Stop::NoBearer) }
+}
+
+/// The challenge where no token was sent: without error attributes, as RFC 6750 §3.1 asks.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"Restricted\"");
+
+/// The challenge for a token that will not do. It says no more than a client can act on.
+fn invalid(fault: Fault) -> HeaderValue {
+    HeaderValue::from_static(match fault {
+        Fault::Expired => {
+            "Bearer realm=\"Restricted\", error=\"invalid_token\", error_description=\"The token has expired\""
+        }
+        Fault::NotYetValid => {
+            "Bearer realm=\"Restricted\", error=\"invalid_token\", error_description=\"The token is not valid yet\""
+        }
+        _ => "Bearer realm=\"Restricted\", error=\"invalid_token\"",
+    })
+}
