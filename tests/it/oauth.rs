@@ -305,6 +305,33 @@ async fn routes_that_share_a_callback_get_their_own_answers() {
 }
 
 #[tokio::test]
+async fn definitions_that_share_cookies_and_not_their_wishes_log_a_user_in_once_each() {
+    let (origin, provider) = (Origin::start().await, Origin::start().await);
+    let endpoint = CUSTOM.replace('}', ", userInfoUrl: PROVIDER/me}");
+    let definition = |name: &str, more: &str| {
+        format!("- {{name: {name}, type: oauth, rule: {{{CLIENT}, {endpoint}, cookiePath: /, {more}}}}}\n")
+    };
+    let gateway = Gateway::before(&origin)
+        .word("PROVIDER", &provider)
+        .routes("- {name: a, path: /a, target: ORIGIN, middlewares: [a]}\n- {name: b, path: /b, target: ORIGIN, middlewares: [b]}")
+        .middlewares(&(definition("a", "forwardHeaders: {X-A: sub}") + &definition("b", "forwardHeaders: {X-B: mail}")))
+        .await;
+    provider.on("/token", Answer::ok(opaque().to_string()));
+    provider.on("/me", Answer::ok(json!({"sub": "ann", "mail": "ann@shop.test"}).to_string()));
+    let browser = Browser::knowing("gateway.test", gateway.port());
+    for path in ["/a", "/b"] {
+        let page = browser.open_until(&format!("{SITE}{path}"), &provider.to_string()).await;
+        let state = page.parameter("state").expect("a state");
+        let page = browser.open(&format!("{SITE}/callback?state={state}&code=c")).await;
+        assert_eq!((page.status(), page.url), (200, format!("{SITE}{path}")));
+    }
+    for (path, header, value) in [("/a", "X-A", "ann"), ("/b", "X-B", "ann@shop.test"), ("/a", "X-A", "ann")] {
+        assert_eq!(browser.open(&format!("{SITE}{path}")).await.status(), 200, "{path}");
+        assert_eq!(origin.last().header(header), Some(value), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn paths_decide_what_asks_for_a_login() {
     let (origin, provider) = (Origin::start().await, Origin::start().await);
     let gateway = Gateway::before(&origin)

@@ -10,6 +10,7 @@ use super::flow::{OAuth, redirection, text, wrong_method};
 use super::login::{self, Login};
 use super::party::now;
 use super::seal::same;
+use super::session::Session;
 use super::tokens::{ERRORS, Fault};
 use crate::exchange::Exchange;
 use crate::fields;
@@ -108,7 +109,8 @@ impl OAuth {
             return self.guard.deny("invalid_state", text(StatusCode::BAD_REQUEST, "Invalid state\n"));
         }
         let started = Instant::now();
-        let found = self.party.login(login, code, &self.wants).await;
+        let wants = self.wants.beside(Session::of(&head.headers, &self.party.seal).ok().flatten().as_ref());
+        let found = self.party.login(login, code, &wants).await;
         self.guard.called(started);
         let (session, refresh) = match found {
             Ok(found) => found,

@@ -19,6 +19,7 @@ impl Memory {
 
     /// Remembers a text until then; whether it is new. Times are seconds since 1970.
     pub fn add(&self, text: &str, until: u64, now: u64) -> bool {
+        let key = digest(&[text]);
         let mut known = self.lock();
         if known.len() >= self.most {
             known.retain(|_, end| *end > now);
@@ -28,18 +29,23 @@ impl Memory {
             let first = known.iter().min_by_key(|(_, end)| **end).map(|(key, _)| *key);
             first.map(|key| known.remove(&key));
         }
-        known.insert(digest(&[text]), until).is_none_or(|end| end <= now)
+        known.insert(key, until).is_none_or(|end| end <= now)
     }
 
     /// Whether a text is remembered.
     pub fn has(&self, text: &str, now: u64) -> bool {
-        let known = self.lock();
-        !known.is_empty() && known.get(&digest(&[text])).is_some_and(|end| *end > now)
+        // Most of the time nothing is remembered, and nobody waits for a hash.
+        if self.lock().is_empty() {
+            return false;
+        }
+        let key = digest(&[text]);
+        self.lock().get(&key).is_some_and(|end| *end > now)
     }
 
     /// Forgets a text.
     pub fn remove(&self, text: &str) {
-        self.lock().remove(&digest(&[text]));
+        let key = digest(&[text]);
+        self.lock().remove(&key);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], u64>> {

@@ -78,6 +78,21 @@ pub struct Wants {
     pub id_token: bool,
 }
 
+impl Wants {
+    /// The same, and what the session knows that comes before: definitions that share a client and cookies but not their
+    /// wishes would send users to log in by turns.
+    pub fn beside(&self, earlier: Option<&Session>) -> Wants {
+        let mut wants = self.clone();
+        if let Some(earlier) = earlier {
+            let new = earlier.claims.keys().filter(|name| !self.claims.contains(name));
+            wants.claims.extend(new.cloned());
+            wants.token |= earlier.token.is_some();
+            wants.id_token |= earlier.id_token.is_some();
+        }
+        wants
+    }
+}
+
 /// A session with its refresh token.
 pub type Tokened = (Session, Option<String>);
 

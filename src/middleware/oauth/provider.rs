@@ -253,7 +253,8 @@ struct Document {
 
 impl Endpoints {
     fn completed(self, discover: &Discover, document: Document) -> Result<Endpoints, Down> {
-        if document.issuer != discover.issuer {
+        // Operators leave out the slash that some issuers end in.
+        if document.issuer.trim_end_matches('/') != discover.issuer.trim_end_matches('/') {
             return Err(Down("discovery: the document is of another issuer".to_owned()));
         }
         let one = |written: String, found: Option<String>, what: &str| match (written.is_empty(), found) {
@@ -330,6 +331,13 @@ mod tests {
         assert_eq!(found.token, "https://internal/token");
         assert_eq!(found.issuer.as_deref(), Some(ISSUER));
         assert_eq!(found.credentials_in_body, Some(true));
+    }
+
+    #[test]
+    fn an_issuer_is_the_same_with_a_slash_at_its_end_and_tokens_have_to_say_it_as_the_document_does() {
+        let issuer = format!("{ISSUER}/");
+        let found = completed(Endpoints::default(), |document| document["issuer"] = json!(issuer));
+        assert_eq!(found.expect("a whole document").issuer, Some(issuer));
     }
 
     #[test]
