@@ -14,6 +14,7 @@ pub mod body_limit;
 pub mod bots;
 pub mod chain;
 pub mod compress;
+pub mod compression;
 pub mod cors;
 pub mod encodings;
 pub mod error_interceptor;
@@ -151,7 +152,7 @@ pub enum Part {
     /// Pages of the shell in place of error bodies.
     Errors(error_interceptor::Interceptor),
     /// Compression of the shell.
-    Compress(compress::Compression),
+    Compress(compression::Compression),
 }
 
 /// Settings of one kind: deserialized from `rule`, then built in one fallible step. Their doc comments are the kind's

@@ -5,7 +5,7 @@ use http::Method;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::access_log::Fields;
-use super::compress::Compression;
+use super::compression::Compression;
 use super::cors::{self, Asked, Cors};
 use super::encodings::Accepted;
 use super::error_interceptor::Interceptor;

@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
-use crate::middleware::compress::Recipe;
+use crate::middleware::compression::Recipe;
 use crate::middleware::encodings::Coding;
 
 /// Encoder of one response. Its memory is bounded, whatever the body: some hundred KiB.

@@ -12,7 +12,7 @@ use super::decode::Gunzip;
 use super::discard::{self, Discard, Length};
 use super::encode::Encoder;
 use crate::exchange::RequestId;
-use crate::middleware::compress::Recipe;
+use crate::middleware::compression::Recipe;
 use crate::middleware::{Answering, error_interceptor};
 use crate::reply::{self, Reply};
 

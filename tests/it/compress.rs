@@ -319,6 +319,29 @@ async fn settings_choose_paths_types_and_sizes() {
 }
 
 #[tokio::test]
+async fn explain_tells_which_parts_of_the_shell_count() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin)
+        .routes("- {name: r, path: /, target: ORIGIN, middlewares: [small, best, pages]}")
+        .middlewares(
+            "- {name: small, type: compress}
+- {name: best, type: compress, paths: ['^/a/b'], rule: {level: 9}}
+- {name: pages, type: errorInterceptor, rule: {enabled: true, errors: [{code: 404}]}}",
+        )
+        .await;
+    let file = gateway.file("goma.yml").display().to_string();
+    for (path, expected) in
+        [("/", ["applies", "other_paths", "applies"]), ("/a/b", ["other_paths", "applies", "applies"])]
+    {
+        let output = goma(&["config", "explain", "-c", &file, "--json", "GET", path]).await;
+        let told: serde_json::Value =
+            serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{}", output.all()));
+        let verdicts: Vec<_> = (0..3).map(|place| &told["middlewares"][place]["verdict"]).collect();
+        assert_eq!(verdicts, expected, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn policies_come_before_and_may_say_no() {
     let origin = Origin::start().await;
     origin.always(page());
