@@ -99,7 +99,8 @@ pub struct Levels {
     pub zstd: i32,
 }
 
-/// What a processor does for the bandwidth of several cores' worth of clients: each packs text to about a quarter.
+/// All three pack prose to about 39 %. 100 KB of it cost 0.5 ms with zstd, 1.5 ms with gzip and 2.2 ms with brotli, measured
+/// on one core of a shared machine of 2026; 2 KB 0.04, 0.03 and 0.3 ms.
 impl Default for Levels {
     fn default() -> Self {
         Levels { gzip: 5, br: 4, zstd: 3 }
