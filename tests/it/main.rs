@@ -3,6 +3,8 @@
 mod access_log;
 mod access_policy;
 mod admin;
+mod auth_attacks;
+mod auth_signs;
 mod backend_tls;
 mod balancing;
 mod basic;

@@ -133,7 +133,7 @@ impl OAuth {
         Flow::Next
     }
 
-    /// Asks the provider whether a token is still good. While it does not say, it is.
+    /// Asks the provider whether a token is still good. While it does not say, it is, for a while.
     async fn check<'a>(
         &'a self,
         mut session: Session,
@@ -148,6 +148,10 @@ impl OAuth {
                 self.pass(&session, head)
             }
             Err(Fault::Refused(_)) => self.renew(session, exchange, head, "revoked").await,
+            Err(fault) if !session.bears_silence(now(), &self.lifetimes) => {
+                log::warn!(error = fault.text(); "OAuth: a session cannot be checked");
+                Flow::Reply(self.guard.fail("provider_down", unavailable()))
+            }
             Err(fault) => {
                 log::warn!(error = fault.text(); "OAuth: a session goes on unchecked");
                 self.pass(&session, head)

@@ -56,6 +56,9 @@ pub struct Session {
     pub claims: BTreeMap<String, String>,
 }
 
+/// How long a provider that does not answer is borne with at least.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// How long things last.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
@@ -108,6 +111,13 @@ impl Session {
             Some(interval) if self.opaque && since(self.checked) >= interval.as_secs() => State::Unchecked,
             _ => State::Good,
         }
+    }
+
+    /// Whether it may go on when the provider does not say if its token is still good: for one more interval, and a minute at
+    /// least. Then nobody can say that it has not been revoked.
+    pub fn bears_silence(&self, now: u64, lifetimes: &Lifetimes) -> bool {
+        let interval = lifetimes.check.unwrap_or_default();
+        now.saturating_sub(self.checked) < (interval + interval.max(SILENCE)).as_secs()
     }
 
     /// The session of a request: `Err` when there is a cookie, and none that opens.
@@ -261,6 +271,13 @@ mod tests {
         }
         let verified = Session { opaque: false, ..plain.clone() };
         assert_eq!(verified.state(1099, &lifetimes), State::Good);
+        for (checked, interval, now, bears) in
+            [(1000, 30, 1089, true), (1000, 30, 1090, false), (1000, 300, 1599, true), (1000, 300, 1600, false)]
+        {
+            let lifetimes = Lifetimes { check: Some(Duration::from_secs(interval)), ..lifetimes };
+            let session = Session { checked, ..plain.clone() };
+            assert_eq!(session.bears_silence(now, &lifetimes), bears, "checked every {interval} s, {now}");
+        }
         let unchecked = Lifetimes { check: None, ..lifetimes };
         assert_eq!(plain.state(1099, &unchecked), State::Good);
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderName;
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -166,7 +165,7 @@ impl OAuth {
             redirect_path: filled(self.redirect_path),
             fallback: fallback(route, scope.paths.first()),
             lifetimes,
-            names: headers.iter().filter_map(|(name, _)| dashed(name)).collect(),
+            names: headers.iter().map(|(name, _)| name.clone()).collect(),
             headers: headers.into_iter().map(|(name, claim)| (Spelled::from(name), claim)).collect(),
             forwards_token: self.forward_access_token,
             landings,
@@ -217,11 +216,6 @@ impl OAuth {
             ..Endpoints::default()
         }
     }
-}
-
-/// The spelling of a header that stands for all of its spellings when those of the client are removed.
-fn dashed(name: &HeaderName) -> Option<HeaderName> {
-    HeaderName::try_from(name.as_str().replace('_', "-")).ok()
 }
 
 /// A short word for this definition on this route, the same in every replica.
