@@ -14,6 +14,7 @@
 //! | [`middleware`] | the trait, the chain, `KINDS` (one line a kind), one file each |
 //! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer |
 //! | [`telemetry`] | metrics in one table, log, access log |
+//! | [`redis`] | one Redis client for all: TLS, Sentinel, Cluster, time-outs, a breaker, channels |
 //! | [`outbound`] | one pooled HTTP client for calls beside the data path |
 //! | [`provider`] | where dynamic configuration comes from: watched files |
 //! | [`admin`] | bodies of health, readiness and reload |
@@ -38,6 +39,7 @@ pub mod middleware;
 pub mod outbound;
 pub mod provider;
 pub mod proxy;
+pub mod redis;
 pub mod reply;
 pub mod route;
 pub mod server;

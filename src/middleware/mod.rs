@@ -61,6 +61,7 @@ pub use shell::Answering;
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
 use crate::geoip::GeoIp;
+use crate::redis::Redis;
 use crate::reply::Reply;
 use crate::telemetry::metrics::Metrics;
 
@@ -195,6 +196,8 @@ pub struct Tools {
     pub handle: Option<Handle>,
     /// Key sets by URL.
     pub key_sets: jwt::KeySets,
+    /// The shared Redis, if one is configured; whether it is in use now, it knows itself.
+    pub redis: Option<Redis>,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.

@@ -43,6 +43,9 @@ impl Process {
         let workshop = Workshop::new(&examined.loaded.config, &source.env, Some(Handle::current()));
         let (snapshot, Loaded { config, warnings, watched }) = build(examined, &workshop)?;
         told(&warnings);
+        if let Some(redis) = &workshop.tools.redis {
+            redis.start(true);
+        }
         let process = Arc::new(Process {
             source,
             live: Arc::new(ArcSwap::from_pointee(snapshot)),

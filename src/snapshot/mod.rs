@@ -20,6 +20,7 @@ use crate::gate::Limits;
 use crate::middleware::jwt::KeySets;
 use crate::middleware::oauth::Parties;
 use crate::middleware::{Chain, Tools};
+use crate::redis::{self, Redis};
 use crate::reply::Reply;
 use crate::route::rewrite::Rewrite;
 use crate::route::{Builder, Methods, Overlap, Part as PatternPart, Pattern, PatternError, Span, Table};
@@ -124,6 +125,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
     let mut builder = Builder::new(config.gateway.strict_slash);
     let own = own_endpoints(&config.gateway, &chains, &mut builder, &mut report);
     resolvers(&config.gateway, &mut report);
+    report.extend(redis::Settings::of(&config.gateway).err().unwrap_or_default());
     let mut routes = Vec::new();
     let ordered = registration_order(config);
     for (index, route) in ordered.iter().enumerate() {
@@ -397,8 +399,12 @@ impl Workshop {
         let resolvers = dns.resolver.iter().filter_map(|text| resolver_address(text).ok()).collect();
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
+        let metrics = Arc::new(Metrics::new());
+        // Settings that are wrong refuse the configuration when it is compiled.
+        let redis = redis::Settings::of(&config.gateway).ok().flatten();
         let tools = Tools {
-            metrics: Arc::new(Metrics::new()),
+            redis: redis.map(|settings| Redis::new(settings, handle.clone(), metrics.redis())),
+            metrics,
             files: Default::default(),
             geo: Arc::default(),
             checker: Arc::default(),

@@ -17,6 +17,7 @@ use super::process;
 use super::route::RouteMetrics;
 use super::table::{self, Declared};
 use crate::exchange::Reason;
+use crate::redis::Meters;
 
 /// Every metric of the process.
 pub struct Metrics {
@@ -33,6 +34,9 @@ pub struct Metrics {
     middlewares_count: IntGauge,
     auth: IntCounterVec,
     auth_outside: HistogramVec,
+    redis_up: IntGaugeVec,
+    redis_failures: IntCounterVec,
+    redis_changes: IntCounterVec,
 }
 
 /// What came of an attempt to apply a configuration.
@@ -64,11 +68,15 @@ impl Metrics {
             middlewares_count: table::MIDDLEWARES.gauges().with_label_values::<&str>(&[]),
             auth: table::AUTH.counters(),
             auth_outside: table::AUTH_OUTSIDE.histograms(),
+            redis_up: table::REDIS_UP.gauges(),
+            redis_failures: table::REDIS_FAILURES.counters(),
+            redis_changes: table::REDIS_CHANGES.counters(),
         };
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
         metrics.register(metrics.auth_outside.clone());
+        metrics.register(metrics.redis_up.clone());
         for counters in [
             &metrics.reloads,
             &metrics.exploits,
@@ -76,6 +84,8 @@ impl Metrics {
             &metrics.geo_denied,
             &metrics.geo_unknown,
             &metrics.auth,
+            &metrics.redis_failures,
+            &metrics.redis_changes,
         ] {
             metrics.register(counters.clone());
         }
@@ -149,6 +159,15 @@ impl Metrics {
     /// How long an authenticating middleware waits for another server.
     pub fn auth_outside(&self, kind: &str, middleware: &str) -> Histogram {
         self.auth_outside.with_label_values(&[kind, middleware])
+    }
+
+    /// What the Redis client counts. The series appear where Redis is configured.
+    pub fn redis(&self) -> Meters {
+        Meters {
+            up: self.redis_up.with_label_values::<&str>(&[]),
+            failures: self.redis_failures.clone(),
+            changes: self.redis_changes.clone(),
+        }
     }
 
     /// The size of the configuration in force.

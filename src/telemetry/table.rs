@@ -103,6 +103,13 @@ declare! {
     AUTH_OUTSIDE = Histogram "goma_edge_auth_call_duration_seconds" ["kind", "middleware"]
         "Time that an authenticating middleware waited for another server.";
 
+    REDIS_UP = Gauge "goma_edge_redis_up" []
+        "1 while the shared Redis is in use, 0 while it is not.";
+    REDIS_FAILURES = Counter "goma_edge_redis_failures_total" ["reason"]
+        "Calls to Redis that came to nothing: down (not in use, nothing sent), slow, broken or refused.";
+    REDIS_CHANGES = Counter "goma_edge_redis_changes_total" ["state"]
+        "How often Redis came into use (up) and went out of it (down).";
+
     CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time of the process.";
     OPEN_FDS = Gauge "process_open_fds" [] "Open file descriptors.";
     MAX_FDS = Gauge "process_max_fds" [] "Limit of open file descriptors.";

@@ -32,6 +32,7 @@ mod oauth;
 mod oauth_attacks;
 mod openid;
 mod redirects;
+mod redis;
 mod reload;
 mod replies;
 mod request_shaping;
