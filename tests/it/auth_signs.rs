@@ -130,7 +130,7 @@ async fn oauth_says_what_it_decided() {
     let back = another.open(&format!("{SITE}/callback?state={next}&code=c0de")).await;
     assert_eq!(back.status(), 503);
     waited(&gateway, "oauth", 2).await;
-    let secrets = ["s3cret", "c0de", "f0rged", "\"opaque\"", &*state, &*next, &*session];
+    let secrets = ["s3cret", "code=c0de", "f0rged", "\"opaque\"", &*state, &*next, &*session];
     for (reason, result) in
         [("ok", "allowed"), ("logged_in", "answered"), ("bad_session", "denied"), ("provider_down", "error")]
     {

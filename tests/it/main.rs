@@ -30,6 +30,7 @@ mod middleware_properties;
 mod middlewares;
 mod oauth;
 mod oauth_attacks;
+mod oauth_redis;
 mod openid;
 mod redirects;
 mod redis;

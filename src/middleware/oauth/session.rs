@@ -5,6 +5,8 @@
 //! | `goma_access_token` | the [`Session`], with the access token where a later step needs it |
 //! | `goma_refresh_token` | the refresh token, bound to the session; empty when the provider gave none |
 //!
+//! With `sessionStore: redis` the first is a ticket, and the second stays empty: see `store`.
+//!
 //! Goma keeps the bare tokens under these names; here nothing that a client writes counts unless its seal opens.
 
 use std::collections::BTreeMap;
@@ -48,6 +50,9 @@ pub struct Session {
     /// The ID token, where logging out needs it.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub id_token: Option<String>,
+    /// The refresh token, where the session is kept by the gateway and not by the browser.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<String>,
     /// Who the user is at the provider; empty where it did not say.
     #[serde(rename = "s", default)]
     pub subject: String,
@@ -93,6 +98,7 @@ impl Session {
             renewable: false,
             token: None,
             id_token: None,
+            refresh: None,
             subject: String::new(),
             claims: BTreeMap::new(),
         }
@@ -133,6 +139,9 @@ impl Session {
 
     /// The refresh token that belongs to this session.
     pub fn refresh_token(&self, request: &HeaderMap, seal: &Seal) -> Option<String> {
+        if self.refresh.is_some() {
+            return self.refresh.clone();
+        }
         let open = |text: String| serde_json::from_slice(&seal.open(Purpose::Refresh, &text)?).ok();
         let mut tokens = cookies::values(request, REFRESH).into_iter().filter_map(open);
         tokens.find(|bound: &Bound| seal::same(&bound.session, &self.id)).map(|bound| bound.token)
