@@ -84,13 +84,13 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     multiprocessing.Process(target=origin, args=(listener,), daemon=True).start()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as other:
+        port, unused = free.getsockname()[1], other.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/goma.yml", "w") as file:
             file.write(CONFIG.format(origin=listener.getsockname()[1], hash=HASH))
         env = {**os.environ, "GOMA_ENTRYPOINT_WEB_ADDRESS": f"127.0.0.1:{port}",
-               "GOMA_ENTRYPOINT_WEB_SECURE_ADDRESS": "127.0.0.1:0"}
+               "GOMA_ENTRYPOINT_WEB_SECURE_ADDRESS": f"127.0.0.1:{unused}"}
         gateway = subprocess.Popen([os.path.abspath(sys.argv[1]), "server", "-c", f"{folder}/goma.yml"], env=env,
                                    stdout=subprocess.DEVNULL)
         try:
