@@ -46,6 +46,7 @@ impl Process {
         if let Some(redis) = &workshop.tools.redis {
             redis.start(true);
         }
+        workshop.tools.metrics.visitors().start(&Handle::current(), workshop.tools.redis.clone());
         let process = Arc::new(Process {
             source,
             live: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -169,6 +170,7 @@ impl Process {
 
     fn count_configuration(&self) {
         let config = self.config();
+        self.workshop.tools.metrics.visitors().present_for(config.gateway.monitoring.visitor_ttl);
         self.workshop.tools.metrics.loaded(config.routes.len(), config.middlewares.len());
     }
 
@@ -274,8 +276,12 @@ pub async fn tick(process: Arc<Process>, points: Vec<(&'static str, Arc<Count>)>
         }
         process.metrics().log_dropped(process.log.dropped());
         let geo = process.workshop.tools.geo.clone();
+        let limits = process.workshop.tools.limits.clone();
         if looking.as_ref().is_none_or(JoinHandle::is_finished) {
-            looking = Some(tokio::task::spawn_blocking(move || geo.refresh()));
+            looking = Some(tokio::task::spawn_blocking(move || {
+                limits.sweep();
+                geo.refresh();
+            }));
         }
     }
 }

@@ -29,6 +29,8 @@ mod middlewares;
 mod oauth;
 mod oauth_attacks;
 mod openid;
+mod rate_limit;
+mod rate_limit_shared;
 mod redirects;
 mod redis;
 mod reload;

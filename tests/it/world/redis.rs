@@ -128,7 +128,9 @@ impl Redis {
         let patient = ::redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
         let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
         let mut words = ::redis::Cmd::new();
-        command.iter().for_each(|word| drop(words.arg(*word)));
+        for word in command {
+            words.arg(*word);
+        }
         words.query_async(&mut connection).await
     }
 }
