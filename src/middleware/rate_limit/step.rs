@@ -1,9 +1,9 @@
 //! The decision on one request.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pingora_http::{RequestHeader, ResponseHeader};
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntCounterVec};
 use tokio::runtime::Handle;
 
 use super::key::{Key, Who};
@@ -39,13 +39,24 @@ pub(super) struct Step {
 
 /// Decisions of one definition, by where they were made.
 pub(super) struct Meters {
-    allowed: [IntCounter; 4],
-    limited: [IntCounter; 4],
-    banned: [IntCounter; 4],
-    failed: IntCounter,
+    counters: IntCounterVec,
+    name: Box<str>,
+    cells: [[OnceLock<IntCounter>; BY.len()]; RESULTS.len()],
 }
 
-/// Where a decision was made.
+/// What came of a request; the place is that in [`RESULTS`].
+#[derive(Clone, Copy)]
+enum End {
+    Allowed,
+    Limited,
+    Banned,
+    Refused,
+}
+
+const RESULTS: [&str; 4] = ["allowed", "limited", "banned", "refused"];
+const BY: [&str; 4] = ["memory", "redis", "lease", "fallback"];
+
+/// Where a decision was made; the place is that in [`BY`].
 #[derive(Clone, Copy)]
 enum By {
     /// In memory, as there is no Redis.
@@ -90,7 +101,7 @@ impl Middleware for Step {
                     self.refill(shared, &who, key);
                 }
                 self.limits.table.take(key, &self.quota, now, 1);
-                self.meters.allowed[By::Lease as usize].inc();
+                self.meters.add(End::Allowed, By::Lease);
                 Flow::Next
             }
             Hold::Empty(retry) => {
@@ -125,18 +136,18 @@ impl Step {
         if self.bans.after > 0
             && let Some(Ban { left, .. }) = strikes.ban(key, now)
         {
-            self.meters.banned[by as usize].inc();
+            self.meters.add(End::Banned, by);
             return Err(self.told.banned(left));
         }
         let taken = self.limits.table.take(key, &self.quota, now, 1);
         if taken.allowed {
-            self.meters.allowed[by as usize].inc();
+            self.meters.add(End::Allowed, by);
             return Ok((taken.remaining, taken.reset));
         }
         if self.bans.after > 0 {
             strikes.strike(key, &self.bans, now);
         }
-        self.meters.limited[by as usize].inc();
+        self.meters.add(End::Limited, by);
         Err(self.told.limited(taken.retry))
     }
 
@@ -145,11 +156,11 @@ impl Step {
         match self.on_failure {
             OnFailure::Local => self.here(key, now, By::Fallback),
             OnFailure::Open => {
-                self.meters.allowed[By::Fallback as usize].inc();
+                self.meters.add(End::Allowed, By::Fallback);
                 Ok((self.quota.capacity, 0))
             }
             OnFailure::Closed => {
-                self.meters.failed.inc();
+                self.meters.add(End::Refused, By::Fallback);
                 Err(self.told.unknown())
             }
         }
@@ -168,12 +179,12 @@ impl Step {
     }
 
     fn limited<'f>(&self, retry: u64, by: By) -> Flow<'f> {
-        self.meters.limited[by as usize].inc();
+        self.meters.add(End::Limited, by);
         Flow::Reply(self.told.limited(retry))
     }
 
     fn banned<'f>(&self, left: u64, by: By) -> Flow<'f> {
-        self.meters.banned[by as usize].inc();
+        self.meters.add(End::Banned, by);
         Flow::Reply(self.told.banned(left))
     }
 
@@ -203,7 +214,7 @@ impl Step {
             Ruling::Granted { remaining, reset, .. } => {
                 // What passes counts here as well, so that the limit goes on from there when Redis is lost.
                 self.limits.table.take(key, &self.quota, now, 1);
-                self.meters.allowed[By::Redis as usize].inc();
+                self.meters.add(End::Allowed, By::Redis);
                 self.done(Ok((remaining, reset)), exchange)
             }
             Ruling::Refused { retry, .. } => self.limited(retry, By::Redis),
@@ -281,15 +292,13 @@ impl Step {
 
 impl Meters {
     pub(super) fn new(metrics: &Metrics, name: &str) -> Meters {
-        let counters = metrics.rate_limits();
-        let of = |result: &str| {
-            ["memory", "redis", "lease", "fallback"].map(|by| counters.with_label_values(&[by, name, result]))
-        };
-        Meters {
-            allowed: of("allowed"),
-            limited: of("limited"),
-            banned: of("banned"),
-            failed: counters.with_label_values(&["fallback", name, "refused"]),
-        }
+        Meters { counters: metrics.rate_limits().clone(), name: name.into(), cells: Default::default() }
+    }
+
+    /// Counts a decision. A series appears with its first one.
+    fn add(&self, what: End, by: By) {
+        let cell = &self.cells[what as usize][by as usize];
+        let made = || self.counters.with_label_values(&[BY[by as usize], &self.name, RESULTS[what as usize]]);
+        cell.get_or_init(made).inc();
     }
 }
