@@ -11,7 +11,17 @@ const SHARDS: usize = 16;
 
 /// What is known, by key.
 #[derive(Default)]
-pub struct Leases([Mutex<HashMap<u64, Known>>; SHARDS]);
+pub struct Leases([Mutex<Shard>; SHARDS]);
+
+#[derive(Default)]
+struct Shard {
+    keys: HashMap<u64, Known>,
+    /// When it was last tidied, and found full all the same.
+    full: u64,
+}
+
+/// Nanoseconds before a full shard is tidied again.
+const TIDY: u64 = 1_000_000_000;
 
 #[derive(Clone, Copy, Default)]
 struct Known {
@@ -49,10 +59,10 @@ impl Leases {
     /// Looks for a token. `size` is that of a lease: 0 where nothing is borrowed.
     pub fn hold(&self, key: u64, size: u32, now: u64) -> Hold {
         let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = shard.get_mut(&key) else {
-            let borrow = size > 1 && has_room(&mut shard, now);
+        let Some(known) = shard.keys.get_mut(&key) else {
+            let borrow = size > 1 && shard.has_room(now);
             if borrow {
-                shard.insert(key, Known { borrowing: now + ERRAND, ..Known::default() });
+                shard.keys.insert(key, Known { borrowing: now + ERRAND, ..Known::default() });
             }
             return Hold::Ask { borrow };
         };
@@ -77,7 +87,7 @@ impl Leases {
     /// Tokens were borrowed, or none were to be had; they count for `lasts` nanoseconds.
     pub fn borrowed(&self, key: u64, tokens: u32, lasts: u64, now: u64) {
         let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = shard.get_mut(&key) {
+        if let Some(known) = shard.keys.get_mut(&key) {
             let left = if known.expires > now { known.tokens } else { 0 };
             known.tokens = left.saturating_add(tokens);
             known.expires = now.saturating_add(lasts);
@@ -87,7 +97,7 @@ impl Leases {
 
     /// There was a token in Redis after all.
     pub fn refilled(&self, key: u64) {
-        if let Some(known) = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).get_mut(&key) {
+        if let Some(known) = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).keys.get_mut(&key) {
             known.empty_until = 0;
         }
     }
@@ -95,8 +105,8 @@ impl Leases {
     /// The bucket in Redis is empty for so long.
     pub fn emptied(&self, key: u64, retry: u64, now: u64) {
         let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
-        if shard.contains_key(&key) || has_room(&mut shard, now) {
-            let known = shard.entry(key).or_default();
+        if shard.keys.contains_key(&key) || shard.has_room(now) {
+            let known = shard.keys.entry(key).or_default();
             known.empty_until = now.saturating_add(retry);
             known.borrowing = 0;
         }
@@ -104,7 +114,7 @@ impl Leases {
 
     /// Keys that are known.
     pub fn len(&self) -> usize {
-        self.0.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.0.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).keys.len()).sum()
     }
 
     /// Whether nothing is known.
@@ -112,16 +122,19 @@ impl Leases {
         self.len() == 0
     }
 
-    fn shard(&self, key: u64) -> &Mutex<HashMap<u64, Known>> {
+    fn shard(&self, key: u64) -> &Mutex<Shard> {
         &self.0[key as usize % SHARDS]
     }
 }
 
-fn has_room(shard: &mut HashMap<u64, Known>, now: u64) -> bool {
-    if shard.len() >= MOST / SHARDS {
-        shard.retain(|_, known| known.expires > now && known.tokens > 0 || known.empty_until > now);
+impl Shard {
+    fn has_room(&mut self, now: u64) -> bool {
+        if self.keys.len() >= MOST / SHARDS && now >= self.full.saturating_add(TIDY) {
+            self.full = now;
+            self.keys.retain(|_, known| known.expires > now && known.tokens > 0 || known.empty_until > now);
+        }
+        self.keys.len() < MOST / SHARDS
     }
-    shard.len() < MOST / SHARDS
 }
 
 #[cfg(test)]
