@@ -1,7 +1,6 @@
 //! What the process does between its first request and its end: it hears signals and callers until it is to stop, or until another
 //! process has taken its place.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
@@ -151,12 +150,10 @@ impl Life {
 /// Generations that may drain at a time, this one not counted.
 const MOST_ELDERS: usize = 4;
 
-fn outcome(running: &mut Option<Running>) -> impl Future<Output = Result<Successor, Failure>> {
-    async {
-        match running {
-            Some(running) => (&mut running.outcome).await.unwrap_or_else(lost_thread),
-            None => std::future::pending().await,
-        }
+async fn outcome(running: &mut Option<Running>) -> Result<Successor, Failure> {
+    match running {
+        Some(running) => (&mut running.outcome).await.unwrap_or_else(lost_thread),
+        None => std::future::pending().await,
     }
 }
 
