@@ -43,10 +43,6 @@ impl Process {
         let workshop = Workshop::new(&examined.loaded.config, &source.env, Some(Handle::current()));
         let (snapshot, Loaded { config, warnings, watched }) = build(examined, &workshop)?;
         told(&warnings);
-        if let Some(redis) = &workshop.tools.redis {
-            redis.start(true);
-        }
-        workshop.tools.metrics.visitors().start(&Handle::current(), workshop.tools.redis.clone());
         let process = Arc::new(Process {
             source,
             live: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -63,6 +59,15 @@ impl Process {
         process.count_configuration();
         process.follow(watched);
         Ok(process)
+    }
+
+    /// Begins what runs beside requests and is shared with others: the `first` process of a line may empty what they share.
+    pub fn begin(&self, first: bool) {
+        let tools = &self.workshop.tools;
+        if let Some(redis) = &tools.redis {
+            redis.start(first);
+        }
+        tools.metrics.visitors().start(&Handle::current(), tools.redis.clone());
     }
 
     /// The snapshot in force.
