@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_chunked_body_is_the_same_however_it_is_cut() {
         let wire = b"4;name=value\r\nWiki\r\n6 \r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\nTrailer: x\r\n\r\nnext";
-        for cut in 0..wire.len() {
+        for cut in 0..wire.len() - b"next".len() {
             let (read, body, left) = read(Body::Chunked(Chunked::Size), &[&wire[..cut], &wire[cut..]]);
             assert_eq!(read.unwrap(), b"Wikipedia in \r\n\r\nchunks.", "cut at {cut}");
             assert_eq!((body, left), (Body::Done, 4), "cut at {cut}");
