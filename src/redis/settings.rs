@@ -109,6 +109,15 @@ impl Settings {
         }
     }
 
+    /// What means something else than it does in Goma.
+    pub fn doubts(gateway: &Gateway) -> Vec<Problem> {
+        let (tls, at) = (&gateway.redis.tls, gateway.at.child("redis").child("tls"));
+        let files = [&tls.client_ca, &tls.client_cert, &tls.client_key];
+        let some = files.iter().any(|file| !file.is_empty()) && files.iter().any(|file| file.is_empty());
+        let message = "asks for TLS with what is here; Goma takes it for none at all without all three files";
+        if some { vec![at.warning(message, "")] } else { Vec::new() }
+    }
+
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.topology, Topology::Cluster(_))
     }

@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub head_limits: Limits,
     /// Whether `/healthz/routes` keeps error texts to itself (Goma's key for it is inverted; spec core §7.1).
     pub hide_health_errors: bool,
+    /// Whether visitors are counted: where metrics are.
+    pub visitors: bool,
     /// Whether access lines carry the details of `debug`.
     pub debug: bool,
 }
@@ -126,6 +128,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
     let own = own_endpoints(&config.gateway, &chains, &mut builder, &mut report);
     resolvers(&config.gateway, &mut report);
     report.extend(redis::Settings::of(&config.gateway).err().unwrap_or_default());
+    report.extend(redis::Settings::doubts(&config.gateway));
     let mut routes = Vec::new();
     let ordered = registration_order(config);
     for (index, route) in ordered.iter().enumerate() {
@@ -156,6 +159,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         trust,
         head_limits: head_limits(&config.gateway),
         hide_health_errors: config.gateway.monitoring.include_route_health_errors,
+        visitors: config.gateway.monitoring.enable_metrics,
         debug: config.gateway.debug,
     };
     Ok((snapshot, report.warnings))
@@ -405,6 +409,7 @@ impl Workshop {
         let tools = Tools {
             redis: redis.map(|settings| Redis::new(settings, handle.clone(), metrics.redis())),
             metrics,
+            limits: Arc::default(),
             files: Default::default(),
             geo: Arc::default(),
             checker: Arc::default(),
@@ -412,7 +417,8 @@ impl Workshop {
             oauth: Parties::default(),
             handle: handle.clone(),
         };
-        Workshop { upstreams: Registry::new(dns, handle), tools, env: env.clone() }
+        let kept = crate::upstream::most_kept(config.gateway.transport.max_idle_conns);
+        Workshop { upstreams: Registry::new(dns, kept, handle), tools, env: env.clone() }
     }
 }
 
