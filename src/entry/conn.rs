@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,12 +21,12 @@ use pingora_core::protocols::{
 };
 use pingora_http::ResponseHeader;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::count::Counted;
 use super::info::{ConnInfo, Deadlines};
 use super::overdue::Overdue;
+use super::wire::Wire;
 use crate::gate::{ChunkScanner, Progress};
 
 /// How the bytes after a request's head are to be read.
@@ -52,7 +51,7 @@ enum Phase {
 
 /// The connection.
 pub struct Conn {
-    stream: TcpStream,
+    stream: Wire,
     inbound: BytesMut,
     outbound: BytesMut,
     phase: Phase,
@@ -71,11 +70,11 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Wraps an accepted socket.
-    pub fn new(stream: TcpStream, info: ConnInfo, deadlines: Deadlines, counted: Counted) -> Conn {
+    /// Wraps an accepted socket; under TLS, with the handshake done.
+    pub fn new(stream: Wire, info: ConnInfo, deadlines: Deadlines, counted: Counted) -> Conn {
         let info = Arc::new(info);
         let head = ResponseHeader::build_no_case(200, Some(0)).expect("200 is a status code");
-        let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let socket = SocketDigest::from_raw_fd(stream.fd());
         let _ = socket.peer_addr.set(Some(info.peer.into()));
         let _ = socket.local_addr.set(Some(info.local.into()));
         Conn {
@@ -122,9 +121,20 @@ impl Conn {
         self.stream.read_buf(&mut self.inbound).await
     }
 
-    /// Waits until something can be read, without a buffer.
+    /// Whether bytes of TLS may arrive that are no data.
+    pub fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
+    /// Waits until something can be read, without a buffer. Under TLS that may turn out to be nothing; then what was read
+    /// before and not handed on is not waited for here.
     pub async fn readable(&self) -> io::Result<()> {
         self.stream.readable().await
+    }
+
+    /// Gives back the buffer, where it is empty.
+    pub fn rests(&mut self) {
+        self.give_back_empty();
     }
 
     /// Puts other bytes in the place of the first `length` of what has arrived.
@@ -355,9 +365,9 @@ impl AsyncRead for Conn {
     /// only, and a client would wait that long for a piece that is here.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = self.read_next(cx, buf);
-        if read.is_pending() && !self.outbound.is_empty() {
+        if read.is_pending() && (!self.outbound.is_empty() || self.stream.holds_back()) {
             // A failure is told to the next write.
-            let _ = self.send_gathered(cx);
+            let _ = self.as_mut().poll_flush(cx);
         }
         read
     }
@@ -387,12 +397,14 @@ impl AsyncWrite for Conn {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.send_gathered(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.progress(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.send_gathered(cx))?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.progress(cx, closed)
     }
 }
 
@@ -410,29 +422,25 @@ impl Drop for Conn {
     /// Bytes that nobody read would turn the close into a reset, and the reset could overtake the response on its way. So
     /// such a connection is read on for a moment.
     fn drop(&mut self) {
-        if !self.lingers || self.http2 {
-            return;
-        }
-        let (Ok(handle), Ok(standard)) = (tokio::runtime::Handle::try_current(), dup(&self.stream)) else { return };
+        let handle = match self.lingers && !self.http2 {
+            true => tokio::runtime::Handle::try_current().ok(),
+            false => None,
+        };
+        let Some(handle) = handle else { return self.stream.farewell() };
+        let stream = std::mem::replace(&mut self.stream, Wire::Gone);
         let rest = std::mem::take(&mut self.outbound);
         let counted = self.counted.take();
         handle.spawn(async move {
-            if let Ok(stream) = TcpStream::from_std(standard) {
-                let _ = tokio::time::timeout(LINGER, linger(stream, rest)).await;
-            }
+            let _ = tokio::time::timeout(LINGER, linger(stream, rest)).await;
             drop(counted);
         });
     }
 }
 
-fn dup(stream: &TcpStream) -> io::Result<std::net::TcpStream> {
-    use std::os::fd::AsFd;
-    stream.as_fd().try_clone_to_owned().map(std::net::TcpStream::from)
-}
-
-async fn linger(mut stream: TcpStream, rest: BytesMut) -> io::Result<()> {
+async fn linger(mut stream: Wire, rest: BytesMut) -> io::Result<()> {
     stream.write_all(&rest).await?;
     stream.shutdown().await?;
+    let Some(mut stream) = stream.into_tcp() else { return Ok(()) };
     let mut left = LINGER_BYTES;
     let mut sink = [0; 4096];
     while left > 0 {
@@ -446,7 +454,7 @@ async fn linger(mut stream: TcpStream, rest: BytesMut) -> io::Result<()> {
 
 impl UniqueID for Conn {
     fn id(&self) -> UniqueIDType {
-        self.stream.as_raw_fd()
+        self.stream.fd()
     }
 }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Response, StatusCode, header};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Digest, GetProxyDigest, GetSocketDigest};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::conn::Conn;
 use super::count::{Bounds, Count};
@@ -20,8 +20,9 @@ use super::{ALLOW, Entry, Refused};
 use crate::gate::{self, Refusal};
 use crate::reply::Reply;
 
-/// Serves streams until the connection ends. The client's preface has not been read yet.
-pub async fn serve<A>(mut conn: Conn, entry: &Arc<Entry<A>>)
+/// Serves streams until the connection ends. The client's preface has not been read yet; `due` is when it has to be here, if
+/// a clock runs already.
+pub async fn serve<A>(mut conn: Conn, entry: &Arc<Entry<A>>, due: Option<Instant>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -37,8 +38,8 @@ where
         open: Arc::default(),
         refused: 0,
     };
-    let limit = entry.settings.deadlines.head.unwrap_or(FAR);
-    if let Ok(Ok(connection)) = timeout(limit, entry.http2.handshake(conn)).await {
+    let due = due.unwrap_or_else(|| Instant::now() + entry.settings.deadlines.head.unwrap_or(FAR));
+    if let Ok(Ok(connection)) = timeout_at(due, entry.http2.handshake(conn)).await {
         streams.serve(connection).await;
     }
 }

@@ -38,8 +38,30 @@ fn is_identity(name: &str, route: &Route, trusted_peer: bool) -> bool {
     if name.starts_with("x-forwarded-") || matches!(name, "x-real-ip" | "forwarded") {
         return !trusted_peer || spelled;
     }
+    if name.starts_with("x-client-cert") && CLIENT_CERTIFICATE.iter().any(|ours| ours.as_str() == name) {
+        return !trusted_peer || spelled || route.client_headers.any();
+    }
     let listed = |names: &[HeaderName]| names.iter().any(|known| known.as_str() == name);
     listed(&route.identity) || (!trusted_peer || spelled) && listed(&route.address_headers)
+}
+
+/// What backends hear of a client's certificate: its subject, its fingerprint, itself.
+const CLIENT_CERTIFICATE: [HeaderName; 3] = [
+    HeaderName::from_static("x-client-cert-subject"),
+    HeaderName::from_static("x-client-cert-fingerprint"),
+    HeaderName::from_static("x-client-cert"),
+];
+
+/// Says who the client proved to be, where the configuration asks for it.
+fn client_certificate(forward: &Forward<'_>, head: &mut RequestHeader) -> Result<()> {
+    let shown = forward.conn.and_then(|conn| conn.tls.as_ref()?.client.as_deref());
+    let Some(shown) = shown else { return Ok(()) };
+    let say = forward.route.client_headers;
+    let wanted = [(say.subject, &shown.subject), (say.fingerprint, &shown.fingerprint), (say.certificate, &shown.pem)];
+    for (name, (_, value)) in CLIENT_CERTIFICATE.into_iter().zip(wanted).filter(|(_, (wanted, _))| *wanted) {
+        head.insert_header(name, value.clone())?;
+    }
+    Ok(())
 }
 
 /// Removes what the client's `Connection` nominates, before middlewares set headers of their own: a client must not be able
@@ -135,6 +157,9 @@ pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHea
     head.insert_header("X-Real-IP", real_ip)?;
     head.insert_header("X-Forwarded-For", forwarded_for)?;
     head.insert_header("X-Forwarded-Proto", HeaderValue::from_static(exchange.scheme))?;
+    if route.client_headers.any() {
+        client_certificate(forward, head)?;
+    }
     if tokens(&client.headers, &header::TE).any(|t| t.eq_ignore_ascii_case(b"trailers")) {
         head.insert_header(header::TE, "trailers")?;
     }

@@ -15,13 +15,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::config::{Config, Examined, Gateway as GatewayConfig, Source, Transport};
-use crate::entry::{self, Bounds, Count, Deadlines, Entry, Refused, Settings};
+use crate::crypto;
+use crate::entry::{self, Bounds, Count, Deadlines, Entry, Refused, Secure, Settings};
 use crate::exchange::Reason;
 use crate::proxy::Gateway;
 use crate::snapshot::head_limits;
 use crate::telemetry::log::{self as logging, LogHandle};
 use crate::upstream::retry;
-use points::Points;
+use points::{Bound, Points};
 use process::Process;
 use signals::Signals;
 
@@ -31,6 +32,7 @@ use signals::Signals;
 /// When the configuration is refused or an address cannot be bound. Nothing was served then.
 pub fn run(source: Source, examined: impl Into<Examined>) -> Result<()> {
     let examined = examined.into();
+    crypto::install();
     banner::greet();
     let log = logging::init(&process::log_settings(&examined.loaded.config.gateway));
     report_panics();
@@ -61,15 +63,11 @@ async fn serve(source: Source, examined: Examined, log: LogHandle, threads: usiz
     let mut points = Points::default();
     for point in bound {
         let count = Arc::new(Count::default());
-        let entry = entry(&process, &config.gateway, point.name, app.clone(), draining.clone(), count.clone());
+        let entry = entry(&process, &config.gateway, &point, app.clone(), draining.clone(), count.clone());
         let accepting = tokio::spawn(entry::run(point.listener, Arc::new(entry), stopping.clone()));
         points.add(point.name, count, accepting);
         log::info!(entry_point = point.name, address:% = point.address; "Listening");
     }
-    log::warn!(
-        address = config.gateway.entry_points.web_secure.address.as_str();
-        "The entry point webSecure is not bound: TLS is not supported yet"
-    );
     let ticking = tokio::spawn(process::tick(process.clone(), points.counts()));
     signals.until_told_to_stop(&process).await;
 
@@ -89,16 +87,17 @@ async fn serve(source: Source, examined: Examined, log: LogHandle, threads: usiz
 fn entry(
     process: &Arc<Process>,
     gateway: &GatewayConfig,
-    name: &str,
+    point: &Bound,
     app: Arc<HttpProxy<Gateway>>,
     shutdown: watch::Receiver<bool>,
     count: Arc<Count>,
 ) -> Entry<HttpProxy<Gateway>> {
     let metrics = process.metrics().clone();
     Entry {
-        name: name.into(),
+        name: point.name.into(),
         app,
         settings: entry_settings(gateway),
+        secure: point.is_secure().then(|| secure(process)),
         http2: http2(gateway),
         shutdown,
         count,
@@ -107,6 +106,11 @@ fn entry(
             log::debug!(entry_point = refused.entry_point, peer:% = refused.peer; "Refused a request: {}", refused.refusal);
         }),
     }
+}
+
+fn secure(process: &Process) -> Secure {
+    let handshakes = process.metrics().handshakes();
+    Secure { keeper: process.certificates().clone(), ended: Arc::new(move |ended| handshakes[ended as usize].inc()) }
 }
 
 fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threads: usize) -> HttpProxy<Gateway> {
@@ -196,7 +200,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("gateway.limits", old.limits != new.limits),
         ("gateway.networking.transport.maxIdleConns", old.transport.max_idle_conns != new.transport.max_idle_conns),
         ("gateway.networking.dnsCache", old.dns_cache != new.dns_cache),
-        ("gateway.tls", old.tls != new.tls),
         ("gateway.redis", old.redis != new.redis),
     ];
     changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()

@@ -20,12 +20,22 @@ pub struct Bound {
     pub address: SocketAddr,
 }
 
+impl Bound {
+    /// Whether it speaks TLS.
+    pub fn is_secure(&self) -> bool {
+        self.name == "webSecure"
+    }
+}
+
 /// Binds every entry point.
 ///
 /// # Errors
 /// When one of the addresses cannot be bound; the others are free again then.
 pub fn bind(points: &EntryPoints) -> Result<Vec<Bound>> {
-    [("web", &points.web)].into_iter().map(|(name, point)| bound(name, &point.address)).collect()
+    [("web", &points.web), ("webSecure", &points.web_secure)]
+        .into_iter()
+        .map(|(name, point)| bound(name, &point.address))
+        .collect()
 }
 
 fn bound(name: &'static str, text: &str) -> Result<Bound> {

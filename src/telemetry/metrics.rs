@@ -10,19 +10,22 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily};
-use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use super::cells::Reasons;
 use super::process;
 use super::route::RouteMetrics;
 use super::table::{self, Declared};
 use crate::exchange::Reason;
+use crate::tls::Certificate;
 
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
     shared: Arc<Shared>,
     connections: IntGaugeVec,
+    handshakes: IntCounterVec,
+    certificates: IntGaugeVec,
     exploits: IntCounterVec,
     reloads: IntCounterVec,
     bots: IntCounterVec,
@@ -54,6 +57,8 @@ impl Metrics {
             registry: Registry::new(),
             shared: Arc::new(Shared::default()),
             connections: table::CONNECTIONS.gauges(),
+            handshakes: table::HANDSHAKES.counters(),
+            certificates: table::CERTIFICATES.gauges(),
             exploits: table::EXPLOITS.counters(),
             reloads: table::RELOADS.counters(),
             bots: table::BOTS.counters(),
@@ -68,9 +73,11 @@ impl Metrics {
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
+        metrics.register(metrics.certificates.clone());
         metrics.register(metrics.auth_outside.clone());
         for counters in [
             &metrics.reloads,
+            &metrics.handshakes,
             &metrics.exploits,
             &metrics.bots,
             &metrics.geo_denied,
@@ -109,6 +116,20 @@ impl Metrics {
     /// The gauge of open connections of an entry point; a handle to keep, not to look up per connection.
     pub fn connections(&self, entry_point: &str) -> IntGauge {
         self.connections.with_label_values(&[entry_point])
+    }
+
+    /// Counters of handshakes, in the order of [`crate::entry::Ended`].
+    pub fn handshakes(&self) -> [IntCounter; 6] {
+        ["full", "resumed", "plain", "overdue", "left", "failed"].map(|word| self.handshakes.with_label_values(&[word]))
+    }
+
+    /// Until when the certificates in force are valid.
+    pub fn certificates(&self, certificates: &[Arc<Certificate>]) {
+        self.certificates.reset();
+        for certificate in certificates {
+            let name = certificate.names.first().map_or("default", String::as_str);
+            self.certificates.with_label_values(&[name]).set(certificate.not_after);
+        }
     }
 
     /// Bots by action, category and guard; take counters from it when building, not per request.

@@ -16,12 +16,14 @@ use super::events::Events;
 use super::eventually;
 use super::http2::Http2;
 use super::origin::lock;
+use super::tls_client::{TlsClient, Tunnel};
 use super::websocket::WebSocket;
 
 /// A running gateway; it is killed when the story is over, and its log is shown when the story failed.
 pub struct Gateway {
     child: Mutex<Child>,
     port: u16,
+    secure: u16,
     folder: TempDir,
     stdout: Captured,
     stderr: Captured,
@@ -64,6 +66,16 @@ impl Gateway {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of `webSecure`.
+    pub fn secure_port(&self) -> u16 {
+        self.secure
+    }
+
+    /// A port behind which this client of TLS reaches `webSecure`.
+    pub async fn through(&self, client: &TlsClient) -> Tunnel {
+        Tunnel::start(client, self.secure).await
     }
 
     pub fn url(&self) -> String {
@@ -237,10 +249,10 @@ impl Gateway {
 
 impl Gateway {
     /// Takes over a child that was just started.
-    pub(super) fn of(mut child: Child, port: u16, folder: TempDir, words: Words) -> Gateway {
+    pub(super) fn of(mut child: Child, (port, secure): (u16, u16), folder: TempDir, words: Words) -> Gateway {
         let stdout = Captured::from(child.stdout.take().expect("piped"));
         let stderr = Captured::from(child.stderr.take().expect("piped"));
-        Gateway { child: Mutex::new(child), port, folder, stdout, stderr, words }
+        Gateway { child: Mutex::new(child), port, secure, folder, stdout, stderr, words }
     }
 
     /// What it left behind, once it has exited.

@@ -31,6 +31,7 @@ mod origin2;
 mod place;
 mod slapd;
 mod tls;
+mod tls_client;
 pub mod tokens;
 mod websocket;
 mod wire;
@@ -54,6 +55,7 @@ pub use origin2::Origin2;
 pub use place::{free_port, listen};
 pub use slapd::Slapd;
 pub use tls::{Authority, Hello, Identity, TlsFront};
+pub use tls_client::{Shaken, TlsClient, Tunnel};
 pub use websocket::{Frame, WebSocket};
 pub use wire::{Headers, Left, Pattern, Wire};
 
