@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::count::Counted;
+use super::floods::{Alarm, Floods};
 use super::info::{ConnInfo, Deadlines};
 use super::overdue::Overdue;
 use super::wire::Wire;
@@ -49,6 +50,13 @@ enum Phase {
     Body,
 }
 
+/// Watches over the frames of HTTP/2.
+struct Guarded {
+    floods: Floods,
+    alarm: Arc<Alarm>,
+    raised: bool,
+}
+
 /// The connection.
 pub struct Conn {
     stream: Wire,
@@ -61,7 +69,7 @@ pub struct Conn {
     write_timer: Option<Pin<Box<Sleep>>>,
     stall_timer: Option<Pin<Box<Sleep>>>,
     leftover_timer: Option<Pin<Box<Sleep>>>,
-    http2: bool,
+    http2: Option<Box<Guarded>>,
     lingers: bool,
     info: Arc<ConnInfo>,
     digest: Arc<ProxyDigest>,
@@ -88,7 +96,7 @@ impl Conn {
             write_timer: None,
             stall_timer: None,
             leftover_timer: None,
-            http2: false,
+            http2: None,
             lingers: false,
             digest: Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(info.clone())))),
             info,
@@ -170,11 +178,14 @@ impl Conn {
         whole
     }
 
-    /// From here on the connection speaks HTTP/2 and all bytes pass.
-    pub fn speak_http2(&mut self) {
-        self.http2 = true;
+    /// From here on the connection speaks HTTP/2: all bytes pass, and floods of frames are noticed.
+    pub fn speak_http2(&mut self) -> Arc<Alarm> {
+        let alarm = Arc::<Alarm>::default();
+        let floods = Floods::new(std::time::Instant::now());
+        self.http2 = Some(Box::new(Guarded { floods, alarm: alarm.clone(), raised: false }));
         self.phase = Phase::Body;
         self.framing = Framing::Tunnel;
+        alarm
     }
 
     /// Answers outside of Pingora and closes, without a reset that could overtake the answer.
@@ -273,6 +284,24 @@ impl Conn {
         self.read_body(cx, buf)
     }
 
+    /// Bytes of HTTP/2. What a client sends once it floods us is not read any more.
+    fn read_http2(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.http2.as_ref().is_some_and(|guarded| guarded.raised) {
+            return Poll::Pending;
+        }
+        let start = buf.filled().len();
+        ready!(self.read_next(cx, buf))?;
+        if let Some(guarded) = &mut self.http2
+            && guarded.floods.read(&buf.filled()[start..], std::time::Instant::now).is_err()
+        {
+            guarded.raised = true;
+            guarded.alarm.notify_one();
+            buf.set_filled(start);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// After the body: notices that the client went away, keeps pipelined bytes for the next request.
     fn watch_for_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut space = [0; 1024];
@@ -323,8 +352,15 @@ impl Conn {
             let sent = Pin::new(&mut self.stream).poll_write(cx, &self.outbound);
             let sent = ready!(self.progress(cx, sent))?;
             self.outbound.advance(sent);
+            self.wrote(sent);
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        if let Some(guarded) = &mut self.http2 {
+            guarded.floods.wrote(bytes);
+        }
     }
 
     /// Keeps the clocks of the writing side.
@@ -364,7 +400,7 @@ impl AsyncRead for Conn {
     /// A task that waits for more has nothing to add to what was gathered. Pingora flushes a response with a length at its end
     /// only, and a client would wait that long for a piece that is here.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = self.read_next(cx, buf);
+        let read = if self.http2.is_some() { self.read_http2(cx, buf) } else { self.read_next(cx, buf) };
         if read.is_pending() && (!self.outbound.is_empty() || self.stream.holds_back()) {
             // A failure is told to the next write.
             let _ = self.as_mut().poll_flush(cx);
@@ -389,6 +425,7 @@ impl AsyncWrite for Conn {
             let sent = Pin::new(&mut this.stream).poll_write_vectored(cx, &parts);
             let sent = ready!(this.progress(cx, sent))?;
             this.outbound.advance(sent.min(gathered));
+            this.wrote(sent);
             if sent > gathered || data.is_empty() {
                 return Poll::Ready(Ok(sent - gathered));
             }
@@ -422,7 +459,7 @@ impl Drop for Conn {
     /// Bytes that nobody read would turn the close into a reset, and the reset could overtake the response on its way. So
     /// such a connection is read on for a moment.
     fn drop(&mut self) {
-        let handle = match self.lingers && !self.http2 {
+        let handle = match self.lingers && self.http2.is_none() {
             true => tokio::runtime::Handle::try_current().ok(),
             false => None,
         };
@@ -460,7 +497,7 @@ impl UniqueID for Conn {
 
 impl Ssl for Conn {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.http2.then_some(ALPN::H2)
+        self.http2.is_some().then_some(ALPN::H2)
     }
 }
 
@@ -486,6 +523,9 @@ impl Peek for Conn {}
 
 impl fmt::Debug for Conn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Conn").field("peer", &self.info.peer).field("http2", &self.http2).finish_non_exhaustive()
+        f.debug_struct("Conn")
+            .field("peer", &self.info.peer)
+            .field("http2", &self.http2.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -5,6 +5,7 @@
 
 mod conn;
 mod count;
+mod floods;
 mod http1;
 mod http2;
 mod info;

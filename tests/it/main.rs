@@ -22,6 +22,7 @@ mod geo_block;
 mod headers;
 mod health;
 mod http2;
+mod http2_attacks;
 mod jwt;
 mod jwt_keys;
 mod ldap;
