@@ -100,6 +100,7 @@ async fn floods_of_frames_end_their_connection() {
     let opened = frame(HEADERS, END_HEADERS, 1, &request());
     let first = |round: u32, rest: Vec<u8>| if round == 0 { [opened.clone(), rest].concat() } else { rest };
     let before = gateway.rss_bytes();
+    let mut told = 0;
     for (about, rounds, frames) in [
         ("rapid reset", 20_000, &reset as &dyn Fn(u32) -> Vec<u8>),
         ("pings", 50_000, &|_| frame(PING, 0, 0, &[0; 8])),
@@ -112,7 +113,10 @@ async fn floods_of_frames_end_their_connection() {
         let reason = floods(&gateway, rounds, frames).await;
         // Who goes on sending may be reset before it reads why.
         assert!(matches!(reason, Some(CALM_DOWN) | None), "{about}: {reason:?}");
-        gateway.logs("HTTP/2 flood").await;
+        // The library has a bound of its own on requests that are taken back.
+        told += usize::from(about != "rapid reset");
+        let logged = || gateway.log().lines().filter(|line| line.contains("HTTP/2 flood")).count();
+        eventually(&format!("a flood of {about} is told"), async || (logged() >= told).then_some(())).await;
         assert_eq!(gateway.h2().await.get("/").await.status, 200, "others are served after {about}");
     }
     let grown = gateway.rss_bytes().saturating_sub(before);
@@ -190,9 +194,12 @@ async fn a_client_may_cancel_and_ping_as_usual() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).routes(ROUTE).await;
     let client = gateway.h2().await;
-    for _ in 0..300 {
-        let request = client.request("GET", "/").body(()).expect("a request");
-        drop(client.call(request, true).await);
+    for _ in 0..10 {
+        for _ in 0..10 {
+            let request = client.request("GET", "/").body(()).expect("a request");
+            drop(client.call(request, true).await);
+        }
+        assert_eq!(client.get("/").await.status, 200);
     }
     assert_eq!(client.get("/").await.status, 200, "a connection with cancelled requests goes on");
 }
