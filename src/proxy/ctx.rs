@@ -68,6 +68,8 @@ pub struct Ctx {
     pub watches: Option<Watches>,
     /// The verdict of a watcher that ended the request.
     pub refusal: Option<Verdict>,
+    /// Counted as long as it is open, where the response has no end of its own.
+    pub stream: Option<super::streams::Stream>,
     /// What the last failed attempt would have come to.
     pub failure: Option<super::fail::Failure>,
 }
@@ -112,6 +114,7 @@ impl Ctx {
             accepted: Accepted::default(),
             watches: None,
             refusal: None,
+            stream: None,
             failure: None,
         }
     }

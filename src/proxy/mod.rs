@@ -13,6 +13,7 @@ pub(crate) mod forward;
 mod own;
 mod record;
 mod respond;
+mod streams;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -228,6 +229,7 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         ctx.status = head.status.as_u16();
+        ctx.stream = streams::Stream::of(head, &self.metrics);
         if respond::is_all(session, head) {
             answered(session, ctx);
         }

@@ -26,6 +26,8 @@ pub struct Metrics {
     connections: IntGaugeVec,
     handshakes: IntCounterVec,
     certificates: IntGaugeVec,
+    streams: IntGaugeVec,
+    upgrades: IntCounterVec,
     exploits: IntCounterVec,
     reloads: IntCounterVec,
     bots: IntCounterVec,
@@ -49,6 +51,17 @@ pub enum Reload {
     Failed,
 }
 
+/// What came of a request to be replaced by a newer program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgraded {
+    /// This process has taken over from another one.
+    Succeeded,
+    /// The new program did not come to serve; this process does.
+    Failed,
+    /// It was not the time for it.
+    Refused,
+}
+
 impl Metrics {
     /// Starts counting; the process's uptime counts from here.
     #[expect(clippy::new_without_default, reason = "starts a clock; a default would hide that")]
@@ -59,6 +72,8 @@ impl Metrics {
             connections: table::CONNECTIONS.gauges(),
             handshakes: table::HANDSHAKES.counters(),
             certificates: table::CERTIFICATES.gauges(),
+            streams: table::STREAMS.gauges(),
+            upgrades: table::UPGRADES.counters(),
             exploits: table::EXPLOITS.counters(),
             reloads: table::RELOADS.counters(),
             bots: table::BOTS.counters(),
@@ -74,10 +89,12 @@ impl Metrics {
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
         metrics.register(metrics.certificates.clone());
+        metrics.register(metrics.streams.clone());
         metrics.register(metrics.auth_outside.clone());
         for counters in [
             &metrics.reloads,
             &metrics.handshakes,
+            &metrics.upgrades,
             &metrics.exploits,
             &metrics.bots,
             &metrics.geo_denied,
@@ -130,6 +147,27 @@ impl Metrics {
             let name = certificate.names.first().map_or("default", String::as_str);
             self.certificates.with_label_values(&[name]).set(certificate.not_after);
         }
+    }
+
+    /// The gauge of open streams that have no end of their own, `websocket` or `events`.
+    pub fn streams(&self, kind: &str) -> IntGauge {
+        self.streams.with_label_values(&[kind])
+    }
+
+    /// Open streams of all kinds.
+    pub fn open_streams(&self) -> u64 {
+        let open: i64 = STREAM_KINDS.iter().map(|kind| self.streams(kind).get()).sum();
+        u64::try_from(open).unwrap_or(0)
+    }
+
+    /// An upgrade was tried.
+    pub fn upgraded(&self, result: Upgraded) {
+        let word = match result {
+            Upgraded::Succeeded => "succeeded",
+            Upgraded::Failed => "failed",
+            Upgraded::Refused => "refused",
+        };
+        self.upgrades.with_label_values(&[word]).inc();
     }
 
     /// Bots by action, category and guard; take counters from it when building, not per request.
@@ -201,6 +239,9 @@ impl Metrics {
         (CONTENT_TYPE, page)
     }
 }
+
+/// Kinds of [`Metrics::streams`].
+const STREAM_KINDS: [&str; 2] = ["websocket", "events"];
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

@@ -95,6 +95,10 @@ declare! {
         "TLS handshakes with clients by how they ended: full, resumed, plain (no TLS at all), overdue, left or failed.";
     CERTIFICATES = Gauge "goma_edge_certificate_expiry_timestamp_seconds" ["certificate"]
         "Unix time of the last second for which a certificate that is served is valid, by the first of its names.";
+    STREAMS = Gauge "goma_edge_streams" ["kind"]
+        "Open WebSockets (websocket) and event streams (events).";
+    UPGRADES = Counter "goma_edge_upgrades_total" ["result"]
+        "Swaps of the program: succeeded counts in the process that took over, failed and refused in the one that serves on.";
     RELOADS = Counter "goma_edge_reloads_total" ["result"]
         "Attempts to apply a configuration: applied, unchanged or failed.";
     RELOADED_AT = Gauge "goma_edge_config_last_reload_success_timestamp_seconds" []

@@ -42,6 +42,7 @@ mod streaming;
 mod timeouts;
 mod tls;
 mod tls_files;
+mod upgrade;
 mod user_agents;
 mod watching;
 mod websocket;
