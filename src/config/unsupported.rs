@@ -20,7 +20,7 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 9] = [
+const FEATURES: [Feature; 8] = [
     (
         |c| {
             let most = c.gateway.transport.max_conns_per_host;
@@ -63,7 +63,6 @@ const FEATURES: [Feature; 9] = [
         "",
     ),
     (|c| given(c.gateway.analytics.enabled, &c.gateway.at, "analytics"), Use::Warn, "no events are sent"),
-    (|c| given(!c.gateway.redis.addr.is_empty(), &c.gateway.at, "redis"), Use::Warn, "nothing is kept in Redis"),
 ];
 
 /// Reports each use of something that is not supported yet.
@@ -127,7 +126,6 @@ mod tests {
                 "gateway.networking.transport.maxIdleConnsPerHost",
                 "is not supported yet; unused connections are bounded by maxIdleConns, for all backends together",
             ),
-            ("redis: {addr: 'r:1'}", "warning: ", "gateway.redis", "is not supported yet; nothing is kept in Redis"),
         ];
         for (section, severity, key, words) in table {
             let yaml = format!("gateway:\n  {section}\n  routes: [{{name: a, path: /, target: 'http://a'}}]\n");

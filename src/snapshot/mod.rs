@@ -21,6 +21,7 @@ use crate::gate::Limits;
 use crate::middleware::jwt::KeySets;
 use crate::middleware::oauth::Parties;
 use crate::middleware::{Chain, Tools};
+use crate::redis::{self, Redis};
 use crate::reply::Reply;
 use crate::route::rewrite::Rewrite;
 use crate::route::{Builder, Methods, Overlap, Part as PatternPart, Pattern, PatternError, Span, Table};
@@ -48,6 +49,8 @@ pub struct Snapshot {
     pub tls: Arc<TlsTable>,
     /// Server names on which clients are asked for certificates.
     pub client_names: Arc<Names>,
+    /// Whether visitors are counted: where metrics are.
+    pub visitors: bool,
     /// Whether access lines carry the details of `debug`.
     pub debug: bool,
 }
@@ -159,6 +162,8 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
     let own = own_endpoints(&config.gateway, &chains, &mut builder, &mut report);
     resolvers(&config.gateway, &mut report);
     let tls = secure::table(config, &workshop.env, &workshop.certificates, &mut report);
+    report.extend(redis::Settings::of(&config.gateway).err().unwrap_or_default());
+    report.extend(redis::Settings::doubts(&config.gateway));
     let mut routes = Vec::new();
     let ordered = registration_order(config);
     for (index, route) in ordered.iter().enumerate() {
@@ -189,6 +194,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         hide_health_errors: config.gateway.monitoring.include_route_health_errors,
         client_names: tls.names().clone(),
         tls,
+        visitors: config.gateway.monitoring.enable_metrics,
         debug: config.gateway.debug,
     };
     Ok((snapshot, report.warnings))
@@ -433,8 +439,13 @@ impl Workshop {
         let resolvers = dns.resolver.iter().filter_map(|text| resolver_address(text).ok()).collect();
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
+        let metrics = Arc::new(Metrics::new());
+        // Settings that are wrong refuse the configuration when it is compiled.
+        let redis = redis::Settings::of(&config.gateway).ok().flatten();
         let tools = Tools {
-            metrics: Arc::new(Metrics::new()),
+            redis: redis.map(|settings| Redis::new(settings, handle.clone(), metrics.redis())),
+            metrics,
+            limits: Arc::default(),
             files: Default::default(),
             geo: Arc::default(),
             checker: Arc::default(),
@@ -442,8 +453,9 @@ impl Workshop {
             oauth: Parties::default(),
             handle: handle.clone(),
         };
+        let kept = crate::upstream::most_kept(config.gateway.transport.max_idle_conns);
         let certificates = Arc::default();
-        Workshop { upstreams: Registry::new(dns, handle), tools, certificates, env: env.clone() }
+        Workshop { upstreams: Registry::new(dns, kept, handle), tools, certificates, env: env.clone() }
     }
 }
 
