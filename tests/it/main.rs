@@ -12,6 +12,7 @@ mod compress;
 mod conf;
 mod cors;
 mod demo;
+mod direct;
 mod error_interceptor;
 mod explain;
 mod exploit;
