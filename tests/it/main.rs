@@ -35,6 +35,7 @@ mod replies;
 mod request_shaping;
 mod rewriting;
 mod routing;
+mod rows;
 mod stop;
 mod streaming;
 mod timeouts;
