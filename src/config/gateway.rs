@@ -63,6 +63,10 @@ pub struct Gateway {
     /// The same as `shutdown.delay`, in one word.
     #[serde(deserialize_with = "units::filled_duration")]
     pub(super) shutdown_delay: Option<Duration>,
+    /// How a newer program takes the place of the running one (ours).
+    pub upgrade: Upgrade,
+    /// Threads (ours).
+    pub workers: Workers,
     /// Bounds on what clients may send (ours).
     pub limits: Limits,
     /// Read apart from this section, into [`super::Config::routes`].
@@ -97,6 +101,8 @@ impl Default for Gateway {
             geoip: GeoIp::default(),
             shutdown: Shutdown::default(),
             shutdown_delay: None,
+            upgrade: Upgrade::default(),
+            workers: Workers::default(),
             limits: Limits::default(),
             routes: IgnoredAny,
             at: Place::default(),
@@ -177,28 +183,74 @@ pub struct Forward {
 }
 
 /// The shared Redis.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Redis {
-    /// `host:port`; empty for no Redis. Variables in it are expanded a second time.
+    /// `host:port`; empty for no Redis, unless `addrs` names some. Variables in it are expanded a second time.
     pub addr: String,
+    /// More addresses (ours): nodes of a Cluster, or Sentinels.
+    pub addrs: Vec<String>,
+    /// `standalone`, `sentinel` or `cluster` (ours). Default: `sentinel` where a `sentinel.master` is named, else `standalone`.
+    pub mode: String,
+    /// Name of the user (ours). Default none: the server's default user.
+    pub username: String,
     /// Empty for none. Variables in it are expanded a second time.
     pub password: Secret,
     /// Number of the database. Default 0.
     pub db: u32,
-    /// Empty the database at start. Default false.
+    /// Empty the database at start. Default false. Not when a process takes over from one that is being upgraded.
     pub flush_on_startup: bool,
     /// TLS towards Redis.
     pub tls: RedisTls,
+    /// Sentinels that know the master (ours).
+    pub sentinel: Sentinel,
+    /// Longest time until a connection is made, Go duration (ours). Default 1 s.
+    #[serde(deserialize_with = "units::go_duration")]
+    pub connect_timeout: Duration,
+    /// Longest time that a request waits for an answer, Go duration (ours). Default 50 ms.
+    #[serde(deserialize_with = "units::go_duration")]
+    pub timeout: Duration,
+}
+
+impl Default for Redis {
+    fn default() -> Redis {
+        Redis {
+            addr: String::new(),
+            addrs: Vec::new(),
+            mode: String::new(),
+            username: String::new(),
+            password: Secret::default(),
+            db: 0,
+            flush_on_startup: false,
+            tls: RedisTls::default(),
+            sentinel: Sentinel::default(),
+            connect_timeout: Duration::from_secs(1),
+            timeout: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Sentinels that know the master; their addresses are `redis.addrs`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Sentinel {
+    /// The name that they know the master by.
+    pub master: String,
+    /// Name of the user at the Sentinels. Default none.
+    pub username: String,
+    /// Password at the Sentinels. Default none.
+    pub password: Secret,
 }
 
 /// TLS towards Redis: paths of files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RedisTls {
-    /// Authorities that may have signed the server's certificate.
+    /// TLS also without any of the files: the system's authorities are asked (ours). Default false.
+    pub enabled: bool,
+    /// Authorities that may have signed the server's certificate. Default: the system's.
     pub client_ca: String,
-    /// Our certificate.
+    /// Our certificate. Default none.
     pub client_cert: String,
     /// Its key.
     pub client_key: String,
@@ -380,6 +432,40 @@ impl Default for Shutdown {
         Shutdown { delay: Duration::ZERO, grace: Duration::from_secs(30) }
     }
 }
+
+/// How a newer program takes the place of the running one (ours); Go durations.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Upgrade {
+    /// How long the successor may take until it can serve. Default 60 s.
+    #[serde(deserialize_with = "units::go_duration")]
+    pub timeout: Duration,
+    /// How long what runs in the old process, WebSockets and event streams among it, may go on. Default 5 min.
+    #[serde(deserialize_with = "units::go_duration")]
+    pub grace: Duration,
+}
+
+impl Default for Upgrade {
+    fn default() -> Upgrade {
+        Upgrade { timeout: Duration::from_secs(60), grace: Duration::from_secs(300) }
+    }
+}
+
+/// Threads and how connections are accepted (ours). Read once at start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Workers {
+    /// Threads that carry requests. Default 0: as many CPUs as the process may use, by its affinity and by the CPU quota of
+    /// its control group, rounded up.
+    pub threads: usize,
+    /// Tasks that accept connections on each listening socket. Default 0: as many as threads, four at most.
+    pub acceptors: usize,
+}
+
+/// Most threads that a configuration may ask for.
+pub const MOST_THREADS: usize = 1024;
+/// Most accepting tasks that a configuration may ask for.
+pub const MOST_ACCEPTORS: usize = 64;
 
 /// Bounds on what clients may send (ours).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

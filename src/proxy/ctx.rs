@@ -68,6 +68,8 @@ pub struct Ctx {
     pub watches: Option<Watches>,
     /// The verdict of a watcher that ended the request.
     pub refusal: Option<Verdict>,
+    /// Counted as long as it is open, where the response has no end of its own.
+    pub stream: Option<super::streams::Stream>,
     /// What the last failed attempt would have come to.
     pub failure: Option<super::fail::Failure>,
 }
@@ -112,6 +114,7 @@ impl Ctx {
             accepted: Accepted::default(),
             watches: None,
             refusal: None,
+            stream: None,
             failure: None,
         }
     }
@@ -122,6 +125,14 @@ impl Ctx {
             Plan::Route(route) => Some(route),
             _ => None,
         }
+    }
+
+    /// An attempt begins: its clock runs.
+    pub fn attempt(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.attempts += 1;
+        }
+        self.asked = Some(Instant::now());
     }
 
     /// Notes how the exchange ended; the first word counts.

@@ -16,13 +16,17 @@ use super::cells::Reasons;
 use super::process;
 use super::route::RouteMetrics;
 use super::table::{self, Declared};
+use super::visitors::Visitors;
 use crate::exchange::Reason;
+use crate::redis::Meters;
 
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
     shared: Arc<Shared>,
     connections: IntGaugeVec,
+    streams: IntGaugeVec,
+    upgrades: IntCounterVec,
     exploits: IntCounterVec,
     reloads: IntCounterVec,
     bots: IntCounterVec,
@@ -33,6 +37,11 @@ pub struct Metrics {
     middlewares_count: IntGauge,
     auth: IntCounterVec,
     auth_outside: HistogramVec,
+    visitors: Arc<Visitors>,
+    rate_limits: IntCounterVec,
+    redis_up: IntGaugeVec,
+    redis_failures: IntCounterVec,
+    redis_changes: IntCounterVec,
 }
 
 /// What came of an attempt to apply a configuration.
@@ -46,14 +55,28 @@ pub enum Reload {
     Failed,
 }
 
+/// What came of a request to be replaced by a newer program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgraded {
+    /// This process has taken over from another one.
+    Succeeded,
+    /// The new program did not come to serve; this process does.
+    Failed,
+    /// It was not the time for it.
+    Refused,
+}
+
 impl Metrics {
     /// Starts counting; the process's uptime counts from here.
     #[expect(clippy::new_without_default, reason = "starts a clock; a default would hide that")]
     pub fn new() -> Metrics {
+        let visitors = table::VISITORS.gauges().with_label_values::<&str>(&[]);
         let metrics = Metrics {
             registry: Registry::new(),
             shared: Arc::new(Shared::default()),
             connections: table::CONNECTIONS.gauges(),
+            streams: table::STREAMS.gauges(),
+            upgrades: table::UPGRADES.counters(),
             exploits: table::EXPLOITS.counters(),
             reloads: table::RELOADS.counters(),
             bots: table::BOTS.counters(),
@@ -64,18 +87,30 @@ impl Metrics {
             middlewares_count: table::MIDDLEWARES.gauges().with_label_values::<&str>(&[]),
             auth: table::AUTH.counters(),
             auth_outside: table::AUTH_OUTSIDE.histograms(),
+            visitors: Arc::new(Visitors::new(visitors.clone())),
+            rate_limits: table::RATE_LIMITS.counters(),
+            redis_up: table::REDIS_UP.gauges(),
+            redis_failures: table::REDIS_FAILURES.counters(),
+            redis_changes: table::REDIS_CHANGES.counters(),
         };
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
+        metrics.register(metrics.streams.clone());
         metrics.register(metrics.auth_outside.clone());
+        metrics.register(metrics.redis_up.clone());
+        metrics.register(visitors);
         for counters in [
             &metrics.reloads,
+            &metrics.upgrades,
             &metrics.exploits,
             &metrics.bots,
             &metrics.geo_denied,
             &metrics.geo_unknown,
             &metrics.auth,
+            &metrics.rate_limits,
+            &metrics.redis_failures,
+            &metrics.redis_changes,
         ] {
             metrics.register(counters.clone());
         }
@@ -109,6 +144,27 @@ impl Metrics {
     /// The gauge of open connections of an entry point; a handle to keep, not to look up per connection.
     pub fn connections(&self, entry_point: &str) -> IntGauge {
         self.connections.with_label_values(&[entry_point])
+    }
+
+    /// The gauge of open streams that have no end of their own, `websocket` or `events`.
+    pub fn streams(&self, kind: &str) -> IntGauge {
+        self.streams.with_label_values(&[kind])
+    }
+
+    /// Open streams of all kinds.
+    pub fn open_streams(&self) -> u64 {
+        let open: i64 = STREAM_KINDS.iter().map(|kind| self.streams(kind).get()).sum();
+        u64::try_from(open).unwrap_or(0)
+    }
+
+    /// An upgrade was tried.
+    pub fn upgraded(&self, result: Upgraded) {
+        let word = match result {
+            Upgraded::Succeeded => "succeeded",
+            Upgraded::Failed => "failed",
+            Upgraded::Refused => "refused",
+        };
+        self.upgrades.with_label_values(&[word]).inc();
     }
 
     /// Bots by action, category and guard; take counters from it when building, not per request.
@@ -151,6 +207,25 @@ impl Metrics {
         self.auth_outside.with_label_values(&[kind, middleware])
     }
 
+    /// Who is there now.
+    pub fn visitors(&self) -> &Arc<Visitors> {
+        &self.visitors
+    }
+
+    /// Requests that met a limit, by where it was decided, middleware and result.
+    pub fn rate_limits(&self) -> &IntCounterVec {
+        &self.rate_limits
+    }
+
+    /// What the Redis client counts. The series appear where Redis is configured.
+    pub fn redis(&self) -> Meters {
+        Meters {
+            up: self.redis_up.with_label_values::<&str>(&[]),
+            failures: self.redis_failures.clone(),
+            changes: self.redis_changes.clone(),
+        }
+    }
+
     /// The size of the configuration in force.
     pub fn loaded(&self, routes: usize, middlewares: usize) {
         self.routes_count.set(i64::try_from(routes).unwrap_or(i64::MAX));
@@ -180,6 +255,9 @@ impl Metrics {
         (CONTENT_TYPE, page)
     }
 }
+
+/// Kinds of [`Metrics::streams`].
+const STREAM_KINDS: [&str; 2] = ["websocket", "events"];
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

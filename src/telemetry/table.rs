@@ -62,6 +62,9 @@ declare! {
     ROUTES = Gauge "gateway_routes_count" [] "Routes in the configuration, disabled ones included.";
     MIDDLEWARES = Gauge "gateway_middlewares_count" [] "Middleware definitions in the configuration.";
 
+    VISITORS = Gauge "gateway_realtime_visitors_count" []
+        "Visitors (addresses with their user agents) that were seen lately, by all gateways where they share a Redis.";
+
     REQUESTS = Counter "gateway_requests_total" also "http_requests_total" ["method", "name"]
         "Requests that reached a route.";
     STATUSES = Counter "gateway_response_status_total" also "http_response_status_total" ["method", "name", "status"]
@@ -91,6 +94,10 @@ declare! {
         "Requests that looked like an attack to exploit protection, by what they looked like and where.";
     CONNECTIONS = Gauge "goma_edge_connections" ["entry_point"]
         "Connections from clients that are open now.";
+    STREAMS = Gauge "goma_edge_streams" ["kind"]
+        "Open WebSockets (websocket) and event streams (events).";
+    UPGRADES = Counter "goma_edge_upgrades_total" ["result"]
+        "Swaps of the program: succeeded counts in the process that took over, failed and refused in the one that serves on.";
     RELOADS = Counter "goma_edge_reloads_total" ["result"]
         "Attempts to apply a configuration: applied, unchanged or failed.";
     RELOADED_AT = Gauge "goma_edge_config_last_reload_success_timestamp_seconds" []
@@ -102,6 +109,15 @@ declare! {
         "Requests that had to prove who they are: allowed, denied, answered (sent to a login) or error, with the reason.";
     AUTH_OUTSIDE = Histogram "goma_edge_auth_call_duration_seconds" ["kind", "middleware"]
         "Time that an authenticating middleware waited for another server.";
+
+    RATE_LIMITS = Counter "goma_edge_rate_limit_total" ["by", "middleware", "result"]
+        "Requests that met a rateLimit: allowed, limited, banned or refused; by memory, redis, lease (what Redis said before) or fallback (memory while Redis is down).";
+    REDIS_UP = Gauge "goma_edge_redis_up" []
+        "1 while the shared Redis is in use, 0 while it is not.";
+    REDIS_FAILURES = Counter "goma_edge_redis_failures_total" ["reason"]
+        "Calls to Redis that came to nothing: down (not in use, nothing sent), slow, broken or refused.";
+    REDIS_CHANGES = Counter "goma_edge_redis_changes_total" ["state"]
+        "How often Redis came into use (up) and went out of it (down).";
 
     CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time of the process.";
     OPEN_FDS = Gauge "process_open_fds" [] "Open file descriptors.";
