@@ -106,6 +106,10 @@ pub enum Reason {
     Answered(&'static str),
     /// No backend is available.
     NoBackend,
+    /// Every backend that is up has as many requests as it may, and nobody could wait any longer.
+    BackendBusy,
+    /// The circuit breakers of all backends that are up are open.
+    CircuitOpen,
     /// No connection to a backend: refused, unreachable, name not found.
     ConnectFailed,
     /// A backend did not accept the connection in time.
@@ -136,6 +140,8 @@ impl Reason {
         Reason::MethodNotAllowed,
         Reason::Maintenance,
         Reason::NoBackend,
+        Reason::BackendBusy,
+        Reason::CircuitOpen,
         Reason::ConnectFailed,
         Reason::ConnectTimeout,
         Reason::BackendTls,
@@ -160,6 +166,8 @@ impl Reason {
             Reason::Denied(_) => "denied",
             Reason::Answered(_) => "answered",
             Reason::NoBackend => "no_backend",
+            Reason::BackendBusy => "backend_busy",
+            Reason::CircuitOpen => "circuit_open",
             Reason::ConnectFailed => "connect_failed",
             Reason::ConnectTimeout => "connect_timeout",
             Reason::BackendTls => "backend_tls",

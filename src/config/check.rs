@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::check_upstream;
 use super::document::Config;
 use super::endpoint::{check_url, listen_address};
 use super::gateway::{Gateway, Proxy, RELOAD_PATH, WEB_ADDRESS, WEB_SECURE_ADDRESS};
@@ -187,6 +188,7 @@ fn routes(config: &Config, report: &mut Report) {
             news(report, &route.at.child("path"), "is missing", "write / for every path");
         }
         upstream(route, report);
+        check_upstream::check(route, report);
         if let Some(check) = &route.health_check {
             health_check(check, &route.at.child("healthCheck"), report);
         }
@@ -303,7 +305,7 @@ fn news(report: &mut Report, at: &Place, message: &str, remedy: &str) {
 }
 
 /// Whether something at or below a key was already found wrong, so that what follows from it is no news.
-fn has_error(report: &Report, at: &Place) -> bool {
+pub(super) fn has_error(report: &Report, at: &Place) -> bool {
     let key = at.key();
     report.errors.iter().any(|problem| {
         let below = problem.key.strip_prefix(&key);

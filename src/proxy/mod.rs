@@ -1,9 +1,10 @@
 //! The life of a request: Pingora's phases from top to bottom, one short method each.
 //!
-//! What a phase does stands in its own file: `arrive` (who asks, which route), `own` (the gateway's endpoints),
+//! What a phase does stands in its own file: `arrive` (who asks, which route), `attempt` (which backend, how long), `own` (the gateway's endpoints),
 //! `forward` (the upstream request), `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
 
 pub(crate) mod arrive;
+mod attempt;
 mod ctx;
 mod decode;
 mod discard;
@@ -15,13 +16,13 @@ mod record;
 mod respond;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderMap, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -33,12 +34,10 @@ pub use ctx::{Ctx, Plan};
 use respond::Form;
 
 use crate::exchange::Reason;
-use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::deadline::HeaderDeadline;
-use crate::upstream::{Outcome, PeerKind};
+use crate::upstream::Outcome;
 
 /// Pingora's application: routes requests by the snapshot in force.
 pub struct Gateway {
@@ -120,20 +119,11 @@ impl ProxyHttp for Gateway {
         let Some(route) = ctx.route().cloned() else {
             return Error::e_explain(ErrorType::InternalError, "no route to choose a backend of");
         };
-        let Some(exchange) = &mut ctx.exchange else {
-            return Error::e_explain(ErrorType::InternalError, "no exchange to choose a backend for");
-        };
-        exchange.attempts += 1;
-        // A pick that is still there is to be asked again: its kept connection was dead.
-        if ctx.pick.is_none() {
-            let facts = arrive::Facts { head: session.req_header(), exchange };
-            ctx.pick = Some(route.upstream.pick(&facts, &ctx.tried).map_err(|_| fail::no_backend())?);
+        match (attempt::peer(session, ctx, &route).await?, ctx.unresolved.take()) {
+            (Some(peer), _) => Ok(peer),
+            (None, Some(unresolved)) => Err(fail::connect(self, session, ctx, None, fail::unresolved(&unresolved))),
+            (None, None) => Error::e_explain(ErrorType::InternalError, "no exchange to choose a backend for"),
         }
-        let Some(pick) = &ctx.pick else { return Err(fail::no_backend()) };
-        let kind = if session.is_upgrade_req() { PeerKind::Upgrade } else { PeerKind::Plain };
-        ctx.asked = Some(Instant::now());
-        let peer = pick.backend.peer(kind).await;
-        peer.map_err(|unresolved| fail::connect(session, ctx, None, fail::unresolved(&unresolved)))
     }
 
     async fn connected_to_upstream(
@@ -146,9 +136,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.backend_fd = Some(fd);
-        if let Some(limit) = ctx.route().and_then(|route| route.response_header_timeout) {
-            ctx.deadline = HeaderDeadline::new(fd, digest, limit).ok();
-        }
+        ctx.deadline = attempt::deadline(ctx, fd, digest);
         if let (false, Some(pick)) = (reused, &ctx.pick) {
             pick.backend.report(peer, Outcome::Connected);
         }
@@ -193,6 +181,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        attempt::settle(ctx).await;
         arrive::watch(session, body, end, ctx)?;
         if end && let Some(deadline) = &mut ctx.deadline {
             deadline.start();
@@ -211,10 +200,18 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         if !is_interim(head) {
             respond::check(session, head).map_err(Error::into_up)?;
-            ctx.answered = true;
-            if ctx.deadline.as_mut().is_some_and(|deadline| !deadline.stop()) {
+            if ctx.deadline.as_mut().is_some_and(|deadline| !deadline.answered()) {
                 return Error::e_explain(ErrorType::ReadTimedout, "the response head came too late")
                     .map_err(|e| e.into_up());
+            }
+            attempt::answered(ctx, head.status.as_u16());
+            if fail::lets_go(self, session, ctx, head.status.as_u16()) {
+                return Error::e_explain(ErrorType::Custom("LetGo"), "the response is not wanted")
+                    .map_err(|e| e.into_up());
+            }
+            ctx.answered = true;
+            if let (StatusCode::SWITCHING_PROTOCOLS, Some(deadline)) = (head.status, &mut ctx.deadline) {
+                deadline.stop();
             }
         }
         Ok(())
@@ -231,6 +228,7 @@ impl ProxyHttp for Gateway {
         if respond::is_all(session, head) {
             answered(session, ctx);
         }
+        keep_client(session, ctx);
         respond::head(session, ctx, head).await?;
         if ctx.discard.is_some() {
             answered(session, ctx);
@@ -262,7 +260,11 @@ impl ProxyHttp for Gateway {
             *body = (!packed.is_empty()).then_some(packed);
         }
         ctx.sent_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
+        if let Some(deadline) = &mut ctx.deadline {
+            deadline.moved();
+        }
         if end {
+            ctx.deadline = None;
             ctx.stop_upstream_clock();
             answered(session, ctx);
         }
@@ -285,7 +287,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn fail_to_connect(&self, session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
-        fail::connect(session, ctx, Some(peer), error)
+        fail::connect(self, session, ctx, Some(peer), error)
     }
 
     fn error_while_proxy(
@@ -296,7 +298,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
-        fail::midway(session, ctx, error, reused)
+        fail::midway(self, session, ctx, error, reused)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
@@ -315,7 +317,7 @@ impl ProxyHttp for Gateway {
         fail::log(&failure, error, session, ctx);
         if failure.reason != Reason::ClientGone {
             session.set_keepalive(None);
-            let reply = Reply::message(failure.status, failure.message);
+            let reply = fail::reply(&failure, ctx);
             // The client may be gone by now; then there is nobody to tell.
             let _ = respond::reply(session, ctx, &reply, Form::Routed).await;
         }
@@ -326,6 +328,9 @@ impl ProxyHttp for Gateway {
         ctx.stop_upstream_clock();
         if let Some(discard) = &mut ctx.discard {
             discard.stop();
+        }
+        if error.is_none() {
+            attempt::succeeded(ctx);
         }
         record::record(self, session, error, ctx);
     }
@@ -345,6 +350,14 @@ fn answered(session: &Session, ctx: &Ctx) {
     if let (Some(conn), true) = (&ctx.conn, session.req_header().version != Version::HTTP_2) {
         conn.set_answered(true);
     }
+}
+
+/// Gives the client the cookie that keeps it at its backend, where the route wants that.
+fn keep_client(session: &Session, ctx: &mut Ctx) {
+    let (Plan::Route(route), Some(pick), Some(exchange)) = (&ctx.plan, &ctx.pick, &mut ctx.exchange) else { return };
+    let facts = arrive::Facts { head: session.req_header(), exchange };
+    let cookie = route.upstream.keep(pick.index, &facts, exchange.scheme == "https");
+    exchange.cookies.extend(cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()));
 }
 
 /// How long the rest of a body that nobody wants is read, so that the connection can be kept.

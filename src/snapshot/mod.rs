@@ -5,11 +5,11 @@
 
 mod chains;
 mod landings;
+mod policies;
 mod upstreams;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 use tokio::runtime::Handle;
@@ -26,9 +26,10 @@ use crate::route::{Builder, Methods, Overlap, Part as PatternPart, Pattern, Patt
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::route::RouteMetrics;
 use crate::trust::Trust;
-use crate::upstream::{DnsSettings, Registry, Upstream, resolver_address};
+use crate::upstream::{Change, DnsSettings, Registry, Upstream, resolver_address};
 use chains::Chains;
 pub use landings::Landing;
+pub use upstreams::TimeLimits;
 
 /// Everything a request needs to know of the configuration.
 pub struct Snapshot {
@@ -92,8 +93,8 @@ pub struct Route {
     pub forward_host: bool,
     /// Whether gzip is asked for on behalf of clients that do not, and unpacked again.
     pub unpack_gzip: bool,
-    /// How long the backend may take to its response head.
-    pub response_header_timeout: Option<Duration>,
+    /// How long its backends may take.
+    pub limits: TimeLimits,
     /// Headers that its middlewares set about who the client is; the client's own are removed.
     pub identity: Vec<HeaderName>,
     /// Headers that trusted proxies may use for the client's address; from others they are removed.
@@ -357,7 +358,7 @@ fn compile_route(
         upstream: upstream?,
         forward_host: route.security.forward_host_headers,
         unpack_gzip: !transport.disable_compression,
-        response_header_timeout: transport.response_header_timeout,
+        limits: upstreams::limits(route, config),
         identity: chain.identity().to_vec(),
         chain,
         address_headers: trust.headers().to_vec(),
@@ -406,7 +407,13 @@ impl Workshop {
             oauth: Parties::default(),
             handle: handle.clone(),
         };
-        Workshop { upstreams: Registry::new(dns, handle), tools, env: env.clone() }
+        let metrics = tools.metrics.clone();
+        let witness = Arc::new(move |route: &str, backend: &str, change: Change| match change {
+            Change::Ejected(cause) => metrics.ejected(route, backend, &cause.word()),
+            Change::Breaker(state) => metrics.breaker(route, backend, state.word()),
+        });
+        let upstreams = Registry::new(dns, handle).witnessed(witness);
+        Workshop { upstreams, tools, env: env.clone() }
     }
 }
 

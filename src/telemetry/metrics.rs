@@ -33,6 +33,10 @@ pub struct Metrics {
     middlewares_count: IntGauge,
     auth: IntCounterVec,
     auth_outside: HistogramVec,
+    retries: IntCounterVec,
+    retries_denied: IntCounterVec,
+    ejections: IntCounterVec,
+    breaker: IntCounterVec,
 }
 
 /// What came of an attempt to apply a configuration.
@@ -64,6 +68,10 @@ impl Metrics {
             middlewares_count: table::MIDDLEWARES.gauges().with_label_values::<&str>(&[]),
             auth: table::AUTH.counters(),
             auth_outside: table::AUTH_OUTSIDE.histograms(),
+            retries: table::RETRIES.counters(),
+            retries_denied: table::RETRIES_DENIED.counters(),
+            ejections: table::EJECTIONS.counters(),
+            breaker: table::BREAKER.counters(),
         };
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
@@ -76,6 +84,10 @@ impl Metrics {
             &metrics.geo_denied,
             &metrics.geo_unknown,
             &metrics.auth,
+            &metrics.retries,
+            &metrics.retries_denied,
+            &metrics.ejections,
+            &metrics.breaker,
         ] {
             metrics.register(counters.clone());
         }
@@ -134,6 +146,26 @@ impl Metrics {
     /// A request looked like an attack. A look-up: for findings, not for every request.
     pub fn exploit(&self, family: &str, place: &str, mode: &str) {
         self.exploits.with_label_values(&[family, mode, place]).inc();
+    }
+
+    /// A request of a route is tried again after a failure. A look-up, as those below: for failures, not for every request.
+    pub fn retried(&self, route: &str, cause: &str) {
+        self.retries.with_label_values(&[cause, route]).inc();
+    }
+
+    /// A retry that the budget of a route did not allow.
+    pub fn retry_denied(&self, route: &str) {
+        self.retries_denied.with_label_values(&[route]).inc();
+    }
+
+    /// A backend of a route is left out for failing.
+    pub fn ejected(&self, route: &str, backend: &str, cause: &str) {
+        self.ejections.with_label_values(&[backend, cause, route]).inc();
+    }
+
+    /// The circuit breaker of a backend of a route turned.
+    pub fn breaker(&self, route: &str, backend: &str, state: &str) {
+        self.breaker.with_label_values(&[backend, route, state]).inc();
     }
 
     /// Log lines were dropped; `total` since the start.

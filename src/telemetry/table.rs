@@ -85,6 +85,15 @@ declare! {
     ENDS = Counter "goma_edge_request_ends_total" ["name", "reason"]
         "Requests of a route by the reason for which they ended.";
 
+    RETRIES = Counter "goma_edge_retries_total" ["cause", "name"]
+        "Attempts after a first one that failed, by how it failed.";
+    RETRIES_DENIED = Counter "goma_edge_retries_denied_total" ["name"]
+        "Retries that the route's budget did not allow.";
+    EJECTIONS = Counter "goma_edge_ejections_total" ["backend", "cause", "name"]
+        "Times that a backend was left out for failing, by the last failure.";
+    BREAKER = Counter "goma_edge_breaker_changes_total" ["backend", "name", "state"]
+        "Changes of a backend's circuit breaker, by its new state.";
+
     REFUSED = Counter "goma_edge_refused_requests_total" ["reason"]
         "Requests refused before a route was known.";
     EXPLOITS = Counter "goma_edge_exploits_total" ["family", "mode", "place"]

@@ -8,11 +8,13 @@ use std::time::Duration;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 
 use super::endpoint::{Endpoint, Scheme};
+use super::guard::Guard;
 use super::health::Check;
 use super::matching::{Facts, Match};
 use super::names::Unresolved;
 use super::origin::Origin;
 use super::peer::{PeerKind, PeerTemplate};
+use super::slots::Slots;
 
 /// One backend of a route: an origin, and what the route says about it.
 pub struct Backend {
@@ -22,6 +24,9 @@ pub struct Backend {
     pub(super) template: Arc<PeerTemplate>,
     pub(super) connect_timeout: Duration,
     pub(super) check: Option<Arc<Check>>,
+    pub(super) guard: Option<Arc<Guard>>,
+    /// Places that it shares with every route that uses the same origin.
+    pub(super) shared: Option<Arc<Slots>>,
     pub(super) rules: Vec<Match>,
     pub(super) weight: u32,
     pub(super) exclusive: bool,
@@ -118,6 +123,16 @@ impl Backend {
             Outcome::Connected => self.origin.welcome(ip),
             Outcome::ConnectFailed => self.origin.avoid(ip),
         }
+    }
+
+    /// Whether its failures keep it out.
+    pub fn is_ejected(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.is_ejected())
+    }
+
+    /// Whether its breaker is open.
+    pub fn is_open(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.is_open())
     }
 
     /// Whether it takes only requests for which its rules hold.

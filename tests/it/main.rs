@@ -33,6 +33,7 @@ mod redirects;
 mod reload;
 mod replies;
 mod request_shaping;
+mod resilience;
 mod rewriting;
 mod routing;
 mod stop;
