@@ -1,17 +1,16 @@
 //! Assembles the process: configuration, entry points, providers, signals, drain.
 
 mod banner;
+mod points;
 mod process;
 mod signals;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -22,6 +21,7 @@ use crate::proxy::Gateway;
 use crate::snapshot::head_limits;
 use crate::telemetry::log::{self as logging, LogHandle};
 use crate::upstream::retry;
+use points::Points;
 use process::Process;
 use signals::Signals;
 
@@ -53,19 +53,24 @@ async fn serve(source: Source, examined: Examined, log: LogHandle, threads: usiz
     let process = Process::start(source, examined, log.clone()).map_err(|report| anyhow!("{report}"))?;
     let config = process.config();
     banner::routes(&config);
-    let (listener, address) = listen(&config.gateway)?;
+    let bound = points::bind(&config.gateway.entry_points)?;
     let (stop, stopping) = watch::channel(false);
     let (drain, draining) = watch::channel(false);
-    let count = Arc::new(Count::default());
-    let entry = Arc::new(web(&process, &config.gateway, &log, draining, count.clone(), threads));
+    let app = Arc::new(proxy(&process, &config.gateway, &log, threads));
     process.ready();
-    let accepting = tokio::spawn(entry::run(listener, entry, stopping));
-    log::info!(entry_point = "web", address:% = address; "Listening");
+    let mut points = Points::default();
+    for point in bound {
+        let count = Arc::new(Count::default());
+        let entry = entry(&process, &config.gateway, point.name, app.clone(), draining.clone(), count.clone());
+        let accepting = tokio::spawn(entry::run(point.listener, Arc::new(entry), stopping.clone()));
+        points.add(point.name, count, accepting);
+        log::info!(entry_point = point.name, address:% = point.address; "Listening");
+    }
     log::warn!(
         address = config.gateway.entry_points.web_secure.address.as_str();
         "The entry point webSecure is not bound: TLS is not supported yet"
     );
-    let ticking = tokio::spawn(process::tick(process.clone(), count.clone()));
+    let ticking = tokio::spawn(process::tick(process.clone(), points.counts()));
     signals.until_told_to_stop(&process).await;
 
     let shutdown = process.config().gateway.shutdown.clone();
@@ -74,33 +79,25 @@ async fn serve(source: Source, examined: Examined, log: LogHandle, threads: usiz
     signals.sleep_unless_hurried(shutdown.delay).await;
     process.drain();
     let _ = stop.send(true);
-    let _ = accepting.await;
+    points.closed().await;
     let _ = drain.send(true);
-    signals.drained(&count, shutdown.grace).await;
+    signals.drained(&points, shutdown.grace).await;
     ticking.abort();
     Ok(())
 }
 
-fn listen(gateway: &GatewayConfig) -> Result<(TcpListener, SocketAddr)> {
-    let text = gateway.entry_points.web.address.as_str();
-    let address: SocketAddr = text.parse().with_context(|| format!("entry point web: {text}"))?;
-    let listener = entry::bind(address).with_context(|| format!("entry point web: cannot listen on {text}"))?;
-    let bound = listener.local_addr().context("asking for the bound address")?;
-    Ok((listener, bound))
-}
-
-fn web(
+fn entry(
     process: &Arc<Process>,
     gateway: &GatewayConfig,
-    log: &LogHandle,
+    name: &str,
+    app: Arc<HttpProxy<Gateway>>,
     shutdown: watch::Receiver<bool>,
     count: Arc<Count>,
-    threads: usize,
 ) -> Entry<HttpProxy<Gateway>> {
     let metrics = process.metrics().clone();
     Entry {
-        name: "web".into(),
-        app: Arc::new(proxy(process, gateway, log, threads)),
+        name: name.into(),
+        app,
         settings: entry_settings(gateway),
         http2: http2(gateway),
         shutdown,

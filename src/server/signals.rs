@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::points::Points;
 use super::process::Process;
-use crate::entry::Count;
 
 /// The signals of the process; installed before anything is served, since their default action would end it.
 pub struct Signals {
@@ -56,13 +56,13 @@ impl Signals {
     }
 
     /// Waits for the last connection, at most `grace`, and not at all after a SIGINT.
-    pub async fn drained(&mut self, count: &Count, grace: Duration) {
+    pub async fn drained(&mut self, points: &Points, grace: Duration) {
         tokio::select! {
-            () = count.none_left() => log::info!("Stopped; every connection ended by itself"),
+            () = points.none_left() => log::info!("Stopped; every connection ended by itself"),
             () = tokio::time::sleep(grace) => {
-                log::warn!(connections = count.open(); "Stopped; the grace period is over, open connections are cut");
+                log::warn!(connections = points.open(); "Stopped; the grace period is over, open connections are cut");
             }
-            () = next(&mut self.interrupt) => log::warn!(connections = count.open(); "Stopped at once"),
+            () = next(&mut self.interrupt) => log::warn!(connections = points.open(); "Stopped at once"),
         }
     }
 }
