@@ -4,6 +4,7 @@
 //! and change it; the log, the metrics and `config explain` read it. What the proxy needs to *act* (the snapshot, the route,
 //! the attempts) lives in the proxy's own context.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
@@ -35,12 +36,24 @@ pub struct Exchange {
     pub upstream_time: Option<Duration>,
     /// How many backends were tried.
     pub attempts: u32,
+    /// What middlewares hold until the exchange is over.
+    pub held: Vec<Held>,
     /// Cookies that middlewares set on the response.
     pub cookies: Vec<HeaderValue>,
     /// How it ended.
     pub reason: Reason,
     /// Why a middleware refused it; empty where the reason says it all.
     pub why: Cow<'static, str>,
+}
+
+/// Something that is given back when the exchange is over: a place in a bound.
+pub struct Held(#[expect(dead_code, reason = "held for its end")] Box<dyn Any + Send + Sync>);
+
+impl Held {
+    /// Keeps it.
+    pub fn new(thing: impl Any + Send + Sync) -> Held {
+        Held(Box::new(thing))
+    }
 }
 
 /// Identifies one request in logs and in the `X-Goma-Request-ID` header.

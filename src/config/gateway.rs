@@ -139,8 +139,8 @@ pub const WEB_SECURE_ADDRESS: &str = "[::]:8443";
 impl Default for EntryPoints {
     fn default() -> EntryPoints {
         EntryPoints {
-            web: EntryPoint { address: WEB_ADDRESS.to_owned() },
-            web_secure: EntryPoint { address: WEB_SECURE_ADDRESS.to_owned() },
+            web: EntryPoint { address: WEB_ADDRESS.to_owned(), ..EntryPoint::default() },
+            web_secure: EntryPoint { address: WEB_SECURE_ADDRESS.to_owned(), ..EntryPoint::default() },
             pass_through: PassThrough::default(),
         }
     }
@@ -148,10 +148,14 @@ impl Default for EntryPoints {
 
 /// One HTTP entry point.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct EntryPoint {
     /// `host:port`; after loading never empty, the host an IP address in the form a socket address has.
     pub address: String,
+    /// Open client connections here (ours); 0 is unlimited. Default `limits.maxConnections`.
+    pub max_connections: Option<u32>,
+    /// Open client connections here from one address (ours); 0 is unlimited. Default `limits.maxConnectionsPerAddress`.
+    pub max_connections_per_address: Option<u32>,
 }
 
 /// Ports that are passed through as they are.
@@ -266,7 +270,8 @@ pub struct Transport {
     pub max_idle_conns: u32,
     /// Idle connections kept to one backend; has no effect yet. Default 256; 0 means 2.
     pub max_idle_conns_per_host: u32,
-    /// Connections to one backend; has no effect yet. Default 256; 0 is unlimited.
+    /// Requests under way at one backend of `http` or `https`, of all routes together, which HTTP/1.1 needs a connection each
+    /// for; more wait. Counts where the file has it. Default 256, which is unlimited here; 0 is unlimited.
     pub max_conns_per_host: u32,
     /// How long an idle connection is kept, whole seconds. Default 90 s; 0 is forever (none).
     #[serde(deserialize_with = "units::seconds")]
@@ -393,9 +398,9 @@ pub struct Limits {
     /// Deadline from the first byte of a request's head to its last, Go duration. Default 10 s.
     #[serde(deserialize_with = "units::go_duration")]
     pub header_timeout: Duration,
-    /// Open client connections. Default 0: unlimited.
+    /// Open client connections of an entry point. Default 0: unlimited.
     pub max_connections: u32,
-    /// Open client connections from one address. Default 0: unlimited.
+    /// Open client connections of an entry point from one address. Default 0: unlimited.
     pub max_connections_per_address: u32,
 }
 

@@ -94,13 +94,16 @@ impl Settings for InFlight {
         let rule = scope.place.child("rule");
         let mut problems = Vec::new();
         if self.limit == 0 {
-            problems.push(rule.child("limit").error("is missing", "write how many requests may be under way at a time"));
+            problems
+                .push(rule.child("limit").error("is missing", "write how many requests may be under way at a time"));
         }
         let by = By::of(&self.key).map_err(|(key, message, remedy)| {
             problems.push(rule.child("key").child(key).error(message, remedy));
         });
         let wait = match units::duration(&self.queue.timeout) {
-            Ok(time) if time.is_zero() && self.queue.size > 0 => Err("is 0: nobody would wait; set a time, or size: 0".to_owned()),
+            Ok(time) if time.is_zero() && self.queue.size > 0 => {
+                Err("is 0: nobody would wait; set a time, or size: 0".to_owned())
+            }
             other => other,
         };
         let wait = wait.map_err(|message| {
@@ -134,7 +137,12 @@ impl Middleware for Gate {
     fn request<'a>(&'a self, exchange: &'a mut Exchange, head: &'a mut RequestHeader) -> Flow<'a> {
         let entry = self.counts.entry(self.by.key(exchange, head));
         if let Ok(permit) = entry.places.clone().try_acquire_owned() {
-            exchange.held.push(Held::new(Place { permit: Some(permit), line: None, entry, counts: self.counts.clone() }));
+            exchange.held.push(Held::new(Place {
+                permit: Some(permit),
+                line: None,
+                entry,
+                counts: self.counts.clone(),
+            }));
             return Flow::Next;
         }
         let line = entry.join(self.counts.bound.waiting);

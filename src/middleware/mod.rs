@@ -23,6 +23,7 @@ pub mod exploit;
 pub mod forward_auth;
 pub mod geo_block;
 mod goregex;
+pub mod in_flight;
 pub mod jwt;
 pub mod ldap;
 pub mod oauth;
@@ -189,6 +190,8 @@ pub struct Tools {
     pub geo: Arc<GeoIp>,
     /// Checks passwords.
     pub checker: Arc<basic::checker::Checker>,
+    /// Requests under way, by definition.
+    pub in_flight: in_flight::InFlights,
     /// Clients at OAuth providers.
     pub oauth: oauth::Parties,
     /// Where background work runs; `None` where a configuration is only checked.
@@ -302,6 +305,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<body_limit::BodyLimit>(),
     Kind::of::<bots::BotDetection>(),
     Kind::of::<geo_block::GeoBlock>(),
+    Kind::of::<in_flight::InFlight>(),
     Kind::of::<redirects::fixed::Redirect>(),
     Kind::of::<redirects::pattern::RedirectRegex>(),
     Kind::of::<redirects::scheme::RedirectScheme>(),

@@ -14,7 +14,7 @@ use pingora_proxy::HttpProxy;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::config::{Config, Examined, Gateway as GatewayConfig, Source, Transport};
+use crate::config::{Config, EntryPoint, Examined, Gateway as GatewayConfig, Source, Transport};
 use crate::entry::{self, Bounds, Count, Deadlines, Entry, Refused, Settings};
 use crate::exchange::Reason;
 use crate::proxy::Gateway;
@@ -98,7 +98,7 @@ fn entry(
     Entry {
         name: name.into(),
         app,
-        settings: entry_settings(gateway),
+        settings: entry_settings(gateway, point(gateway, name)),
         http2: http2(gateway),
         shutdown,
         count,
@@ -113,7 +113,7 @@ fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threa
     let conf = ServerConf {
         threads,
         upstream_keepalive_pool_size: kept(gateway.transport.max_idle_conns).div_ceil(threads),
-        max_retries: retry::MAX_ATTEMPTS + retry::MAX_REPLAYS,
+        max_retries: retry::MOST_ATTEMPTS + retry::MAX_REPLAYS,
         ..ServerConf::default()
     };
     let app = Gateway {
@@ -148,14 +148,19 @@ fn http2(gateway: &GatewayConfig) -> h2::server::Builder {
     options
 }
 
-fn entry_settings(gateway: &GatewayConfig) -> Settings {
+/// The settings of an entry point of this name.
+fn point<'a>(gateway: &'a GatewayConfig, name: &str) -> &'a EntryPoint {
+    if name == "web" { &gateway.entry_points.web } else { &gateway.entry_points.web_secure }
+}
+
+fn entry_settings(gateway: &GatewayConfig, point: &EntryPoint) -> Settings {
     let bound = |most: u32| (most > 0).then_some(most as usize);
     Settings {
         head: head_limits(gateway),
         deadlines: deadlines(gateway),
         bounds: Bounds {
-            total: bound(gateway.limits.max_connections),
-            by_address: bound(gateway.limits.max_connections_per_address),
+            total: bound(point.max_connections.unwrap_or(gateway.limits.max_connections)),
+            by_address: bound(point.max_connections_per_address.unwrap_or(gateway.limits.max_connections_per_address)),
         },
         drain_idle: DRAIN_IDLE.min(gateway.shutdown.grace),
     }

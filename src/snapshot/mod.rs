@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use crate::config::{Config, Env, Examined, Loaded, Place, Problem, Report};
 use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
 use crate::gate::Limits;
+use crate::middleware::in_flight::InFlights;
 use crate::middleware::jwt::KeySets;
 use crate::middleware::oauth::Parties;
 use crate::middleware::{Chain, Tools};
@@ -403,6 +404,7 @@ impl Workshop {
             files: Default::default(),
             geo: Arc::default(),
             checker: Arc::default(),
+            in_flight: InFlights::default(),
             key_sets: KeySets::default(),
             oauth: Parties::default(),
             handle: handle.clone(),

@@ -2,6 +2,7 @@
 //! configuration was checked; a word that is unknown stands for the default here.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::config::{self, CircuitBreaker, LoadBalancer, Outlier, Retry, Route};
 use crate::upstream::retry::Policy;
@@ -10,17 +11,23 @@ use crate::upstream::{
 };
 
 /// How the requests of a route are shared.
-pub fn balance(route: &Route) -> Balance {
+pub fn balance(route: &Route, bounded: bool) -> Balance {
     let ejected_percent = route.outlier.as_ref().map_or(0, |outlier| outlier.max_ejected_percent);
-    let Some(balancer) = &route.load_balancer else { return Balance { ejected_percent, ..Balance::default() } };
+    let patient = bounded.then_some(PATIENT);
+    let Some(balancer) = &route.load_balancer else {
+        return Balance { ejected_percent, queue: patient, ..Balance::default() };
+    };
     Balance {
         algorithm: algorithm(balancer),
         sticky: balancer.sticky.as_ref().map(sticky),
         panic_percent: balancer.panic_threshold,
         ejected_percent,
-        queue: (balancer.max_in_flight > 0).then(|| queue(&balancer.queue)),
+        queue: if balancer.max_in_flight > 0 { Some(queue(&balancer.queue)) } else { patient },
     }
 }
+
+/// Who waits for `maxConnsPerHost`: in Goma without end, here for as long as anybody would want to.
+const PATIENT: Queue = Queue { size: 10_000, timeout: Duration::from_secs(60) };
 
 /// A line of waiting requests.
 fn queue(queue: &config::Queue) -> Queue {

@@ -16,10 +16,10 @@ pub fn upstream(route: &Route, config: &Config, registry: &Registry, report: &mu
     let settings = Settings {
         name: route.name.clone(),
         backends: backends(route, report),
-        balance: policies::balance(route),
+        balance: policies::balance(route, origin_bound(config).is_some()),
         guard: policies::guard(route),
         retry: policies::retry(route),
-        origin_bound: None,
+        origin_bound: origin_bound(config),
         health: route.health_check.as_ref().filter(|_| route.enabled).map(|check| HealthSettings {
             path: check.path.clone(),
             interval: check.interval,
@@ -95,6 +95,13 @@ fn transport(route: &Route, config: &Config) -> Transport {
         idle_timeout: from.idle_conn_timeout,
         http2: from.force_attempt_http2,
     }
+}
+
+/// Goma's default would be a bound that nobody wrote; only what the file says counts.
+fn origin_bound(config: &Config) -> Option<usize> {
+    let place = config.gateway.at.child("networking").child("transport").child("maxConnsPerHost");
+    let most = config.gateway.transport.max_conns_per_host as usize;
+    (most > 0 && place.is_present()).then_some(most)
 }
 
 /// Deadlines of a route's requests towards its backends; `None` is none.

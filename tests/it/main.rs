@@ -21,6 +21,7 @@ mod geo_block;
 mod headers;
 mod health;
 mod http2;
+mod in_flight;
 mod jwt;
 mod jwt_keys;
 mod ldap;
