@@ -248,7 +248,8 @@ impl Upstream {
             .or_else(|| self.choose(facts, |i| usable(i) && again(i)))
     }
 
-    /// The choice, or another one when that has only begun to take requests. Who was led there by cookie or hash stays.
+    /// The choice, or another one when that has only begun to take requests. Who was led there by cookie or hash stays, but not
+    /// on probation.
     fn paced(
         &self,
         index: usize,
@@ -259,7 +260,8 @@ impl Upstream {
     ) -> usize {
         let pace = |index: usize| self.backends[index].guard.as_ref().map_or(100, |guard| guard.pace());
         let now = pace(index);
-        if now >= 100 || self.leads(facts).is_some() || rand::rng().random_range(0..100) < now {
+        let stays = || self.leads(facts).is_some() || rand::rng().random_range(0..100) < now;
+        if now >= 100 || now > 0 && stays() {
             return index;
         }
         let other = |i: usize| available.usable[i] && may(i) && tried.times(i) == 0 && pace(i) >= 100;

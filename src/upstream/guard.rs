@@ -75,6 +75,9 @@ pub(super) struct Guard {
     settings: GuardSettings,
     failures: AtomicU32,
     ejected: AtomicBool,
+    /// It came back and has not proved itself: one request at a time tries it.
+    probation: AtomicBool,
+    trying: AtomicU32,
     history: Mutex<History>,
     breaker: Option<Breaker>,
     slots: Option<Arc<Slots>>,
@@ -94,7 +97,10 @@ struct History {
 
 /// Leave to send a request; given back when it is dropped.
 pub(super) struct Leave {
-    guard: Option<Arc<Guard>>,
+    /// Whose breaker counts the request as one that tries.
+    breaker: Option<Arc<Guard>>,
+    /// Who is on probation with it.
+    probation: Option<Arc<Guard>>,
     _slots: [Option<Slot>; 2],
 }
 
@@ -115,6 +121,8 @@ impl Guard {
             backend: backend.to_owned(),
             failures: AtomicU32::new(0),
             ejected: AtomicBool::new(false),
+            probation: AtomicBool::new(false),
+            trying: AtomicU32::new(0),
             history: Mutex::default(),
             breaker: settings.breaker.clone().map(Breaker::new),
             slots: settings.max_in_flight.map(|limit| Arc::new(Slots::new(limit))),
@@ -151,11 +159,16 @@ impl Guard {
         let place = |slots: Option<&Arc<Slots>>| slots.map(|slots| slots.take().ok_or(Refuses::Full)).transpose();
         let slots = [place(guard.and_then(|guard| guard.slots.as_ref()))?, place(shared)?];
         let says = guard.and_then(|guard| guard.breaker.as_ref()).map_or(Says::Pass, Breaker::asks);
-        match says {
-            Says::Stop => Err(Refuses::Open),
-            Says::Pass => Ok(Leave { guard: None, _slots: slots }),
-            Says::Try => Ok(Leave { guard: guard.cloned(), _slots: slots }),
+        let breaker = match says {
+            Says::Stop => return Err(Refuses::Open),
+            Says::Pass => None,
+            Says::Try => guard.cloned(),
+        };
+        let probation = guard.filter(|guard| guard.probation.load(Ordering::Acquire)).cloned();
+        if let Some(guard) = &probation {
+            guard.trying.fetch_add(1, Ordering::AcqRel);
         }
+        Ok(Leave { breaker, probation, _slots: slots })
     }
 
     /// A slow start begins, where the route wants one.
@@ -166,8 +179,11 @@ impl Guard {
         }
     }
 
-    /// The part of its share that it gets now, in percent.
+    /// The part of its share that it gets now, in percent; 0 while a request finds out whether it is well again.
     pub fn pace(&self) -> u32 {
+        if self.probation.load(Ordering::Acquire) && self.trying.load(Ordering::Acquire) > 0 {
+            return 0;
+        }
         let Some(begun) = self.ramp.load(Ordering::Acquire).checked_sub(1) else { return 100 };
         let passed = self.started.elapsed().saturating_sub(Duration::from_millis(begun));
         if passed >= self.settings.slow_start {
@@ -193,6 +209,9 @@ impl Guard {
     pub fn succeeded(&self) {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
+        }
+        if self.probation.load(Ordering::Relaxed) {
+            self.probation.store(false, Ordering::Release);
         }
     }
 
@@ -225,6 +244,7 @@ impl Guard {
         let failures = self.settings.outlier.as_ref().map_or(0, |outlier| outlier.failures.saturating_sub(1));
         self.failures.store(failures, Ordering::Relaxed);
         self.history.lock().unwrap_or_else(PoisonError::into_inner).back = Some(Instant::now());
+        self.probation.store(true, Ordering::Release);
         self.ejected.store(false, Ordering::Release);
         self.means.epoch.fetch_add(1, Ordering::AcqRel);
         let (route, backend) = (self.route.as_str(), self.backend.as_str());
@@ -285,8 +305,11 @@ impl History {
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        if let Some(breaker) = self.guard.as_ref().and_then(|guard| guard.breaker.as_ref()) {
+        if let Some(breaker) = self.breaker.as_ref().and_then(|guard| guard.breaker.as_ref()) {
             breaker.tried();
+        }
+        if let Some(guard) = &self.probation {
+            guard.trying.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
@@ -331,6 +354,15 @@ mod tests {
         assert!(!guard.is_ejected());
         fail(Cause::Reset);
         assert!(guard.is_ejected(), "on probation one failure is enough");
+        guard.readmit();
+        assert_eq!(guard.pace(), 100);
+        let Ok(trying) = Guard::leave(Some(&guard), None) else { panic!("it takes requests") };
+        assert_eq!(guard.pace(), 0, "one at a time");
+        guard.succeeded();
+        assert_eq!(guard.pace(), 100, "it is well");
+        drop(trying);
+        fail(Cause::Reset);
+        assert!(!guard.is_ejected(), "and may fail as often as any");
     }
 
     #[test]

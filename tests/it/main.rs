@@ -7,6 +7,7 @@ mod backend_tls;
 mod balancing;
 mod basic;
 mod body_limit;
+mod chaos;
 mod cli;
 mod compress;
 mod conf;
