@@ -47,6 +47,8 @@ pub struct Explanation {
     pub backends: Vec<Backend>,
     /// The other backends of the route, and why not.
     pub other_backends: Vec<Backend>,
+    /// What the route says about backends that fail, a sentence each.
+    pub policies: Vec<String>,
     /// Routes that come near, the best first, and what became of each.
     pub considered: Vec<Considered>,
 }

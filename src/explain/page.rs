@@ -16,6 +16,7 @@ pub fn text(ask: &Ask, answer: &Explanation) -> String {
     page.headers(answer.headers.as_ref());
     page.backends("Backends that may get it, all taken to be up", &answer.backends);
     page.backends("Other backends of the route", &answer.other_backends);
+    page.policies(&answer.policies);
     page.0
 }
 
@@ -133,6 +134,13 @@ impl Page {
         let set = headers.set.iter().map(|one| vec!["set".to_owned(), format!("{}: {}", one.name, one.value)]);
         let removed = headers.removed.iter().map(|name| vec!["removed".to_owned(), name.clone()]);
         self.table(&set.chain(removed).collect::<Vec<_>>());
+    }
+
+    fn policies(&mut self, policies: &[String]) {
+        if !policies.is_empty() {
+            self.heading("When they fail or are busy");
+            policies.iter().for_each(|sentence| self.line(sentence));
+        }
     }
 
     fn backends(&mut self, heading: &str, backends: &[Backend]) {

@@ -5,7 +5,7 @@ use pingora_http::RequestHeader;
 
 use super::answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said};
 use super::ask::Ask;
-use super::backends;
+use super::{backends, policies};
 use crate::admin;
 use crate::config::Config;
 use crate::exchange::{Exchange, Reason};
@@ -176,6 +176,11 @@ impl Walk<'_> {
     /// Fills in the backends; the path after the rewrite, if that changed it.
     fn backends(&mut self, route: &Route, client: &RequestHeader) -> Option<String> {
         let written = self.config.routes.iter().find(|written| *written.name == *route.name);
+        if let Some(written) = written {
+            let method = &self.exchange.method;
+            let repeats = route.upstream.policy().is_some_and(|policy| policy.allows(method));
+            self.answer.policies = policies::sentences(written, method.as_str(), repeats);
+        }
         let written = written.map_or(&[][..], |written| &written.backends);
         let facts = Facts { head: &self.head, exchange: &self.exchange };
         let verdicts = backends::verdicts(&route.upstream, written, &facts);
