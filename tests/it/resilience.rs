@@ -179,7 +179,6 @@ async fn a_breaker_opens_and_closes_by_the_share_of_failures() {
     gateway.counts(r#"goma_edge_request_ends_total{name="r",reason="circuit_open"} 1"#).await;
     one.always(Answer::ok("one"));
     eventually("it closes", async || (gateway.get("/").await.status == 200).then_some(())).await;
-    gateway.logs("is closed").await;
     for state in ["open", "half_open", "closed"] {
         let line = format!(r#"goma_edge_breaker_changes_total{{backend="{one}",name="r",state="{state}"}} 1"#);
         gateway.counts(&line).await;
@@ -225,7 +224,7 @@ async fn a_route_has_its_own_limits_on_waiting() {
     let begin = Instant::now();
     assert_eq!(gateway.get("/").await.status, 504);
     assert!(begin.elapsed() < whole(15), "no attempt begins after the end");
-    assert!((3..=4).contains(&slow.seen().len()), "{}", slow.seen().len());
+    assert!((2..=4).contains(&slow.seen().len()), "{}", slow.seen().len());
 }
 
 #[tokio::test]
@@ -234,7 +233,10 @@ async fn time_limits_hold_for_http2_backends_and_not_for_tunnels() {
     let routes = "- {name: r, path: /, target: ORIGIN, timeouts: {idle: 500ms, total: 1s}}";
     let gateway = Gateway::before(&origin).routes(routes).await;
     assert_eq!(gateway.get("/plain").await.text(), "plain");
-    assert!(gateway.get("/flood").attempt().await.is_err(), "cut at the end of its time");
+    let (_, mut connection, mut left) = gateway.get("/flood").open().await;
+    while let Ok(piece) = connection.wire.piece(&mut left, &mut Headers::default()).await {
+        assert!(piece.is_some(), "cut at the end of its time, not ended as if it were whole");
+    }
     assert_eq!(gateway.get("/plain").await.text(), "plain");
 
     let origin = Origin::start().await;
