@@ -53,7 +53,7 @@ mod testing;
 pub mod units;
 mod unsupported;
 
-pub use balancing::{ALGORITHMS, HashOn, LoadBalancer, Sticky};
+pub use balancing::{ALGORITHMS, HASH_SOURCES, HashOn, LoadBalancer, SAME_SITE, SECURE, Sticky};
 pub use certs::{Acme, CertManager, CertProvider, CertificatePair, ClientAuth, Credentials, Tls, Vault};
 pub use document::{Config, Loaded, Plugins, Source, Watch, Watched};
 pub use endpoint::{SCHEMES, check_url, listen_address};

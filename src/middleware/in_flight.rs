@@ -31,7 +31,7 @@ use crate::reply::Reply;
 
 /// Bounds the requests that are under way at a time, of the whole route or by client; more wait for a moment, then get 503 or
 /// 429 with `Retry-After`.
-#[derive(Deserialize, Serialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct InFlight {
     /// Requests at a time for one key. Required.
@@ -64,12 +64,6 @@ struct Queue {
     size: u32,
     /// How long each. Default `1s`.
     timeout: String,
-}
-
-impl Default for InFlight {
-    fn default() -> InFlight {
-        InFlight { limit: 0, key: Key::default(), queue: Queue::default(), status_code: 0 }
-    }
 }
 
 impl Default for Key {
@@ -114,7 +108,10 @@ impl Settings for InFlight {
             0 if self.key.source == "route" => Ok(StatusCode::SERVICE_UNAVAILABLE),
             0 | 429 => Ok(StatusCode::TOO_MANY_REQUESTS),
             503 => Ok(StatusCode::SERVICE_UNAVAILABLE),
-            _ => Err(problems.push(rule.child("statusCode").error("is neither 429 nor 503", "write one of them"))),
+            _ => {
+                problems.push(rule.child("statusCode").error("is neither 429 nor 503", "write one of them"));
+                Err(())
+            }
         };
         let (Ok(by), Ok(wait), Ok(status), true) = (by, wait, status, problems.is_empty()) else {
             return Err(problems);
