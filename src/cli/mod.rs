@@ -5,6 +5,7 @@ mod demo;
 mod health;
 mod init;
 mod middleware;
+mod upgrade;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ enum Command {
     Version,
     /// Ask a running gateway whether it is ready; exit 1 when it is not.
     Healthcheck(health::Options),
+    /// Replace the running gateway by the program that is on disk now, without losing a request.
+    Upgrade(upgrade::Options),
     /// Start a gateway with small backends to try things out.
     Demo(demo::Options),
     /// Print the completion script of a shell.
@@ -128,6 +131,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Healthcheck(options)) => health::run(&options),
+        Some(Command::Upgrade(options)) => upgrade::run(&options),
         Some(Command::Demo(options)) => demo::run(&options),
         Some(Command::Completion { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "goma", &mut std::io::stdout());

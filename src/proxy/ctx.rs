@@ -74,6 +74,8 @@ pub struct Ctx {
     pub refusal: Option<Verdict>,
     /// Why the name of the backend of this attempt has no address.
     pub unresolved: Option<Unresolved>,
+    /// Counted as long as it is open, where the response has no end of its own.
+    pub stream: Option<super::streams::Stream>,
     /// What the last failed attempt would have come to.
     pub failure: Option<super::fail::Failure>,
 }
@@ -121,6 +123,7 @@ impl Ctx {
             watches: None,
             refusal: None,
             unresolved: None,
+            stream: None,
             failure: None,
         }
     }

@@ -14,6 +14,7 @@ pub(crate) mod forward;
 mod own;
 mod record;
 mod respond;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -225,6 +226,7 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         ctx.status = head.status.as_u16();
+        ctx.stream = streams::Stream::of(head, &self.metrics);
         if respond::is_all(session, head) {
             answered(session, ctx);
         }
