@@ -66,6 +66,8 @@ fn exchange(path: &str, query: Option<&str>) -> Exchange {
         upstream_time: None,
         attempts: 1,
         held: Vec::new(),
+        claims: None,
+        limits: Vec::new(),
         cookies: Vec::new(),
         reason: Reason::Ok,
         why: Cow::Borrowed(""),

@@ -107,6 +107,8 @@ fn exchange() -> Exchange {
         upstream_time: None,
         attempts: 0,
         held: Vec::new(),
+        claims: None,
+        limits: Vec::new(),
         cookies: Vec::new(),
         reason: Reason::Ok,
         why: Cow::Borrowed(""),

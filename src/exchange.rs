@@ -8,9 +8,10 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 /// Everything known about one request and its response.
 pub struct Exchange {
@@ -38,6 +39,10 @@ pub struct Exchange {
     pub attempts: u32,
     /// What middlewares hold until the exchange is over.
     pub held: Vec<Held>,
+    /// What a checked token says of who asks.
+    pub claims: Option<Arc<serde_json::Value>>,
+    /// What limits tell of themselves on the response: by the number of the limit.
+    pub limits: Vec<(u64, Vec<(HeaderName, HeaderValue)>)>,
     /// Cookies that middlewares set on the response.
     pub cookies: Vec<HeaderValue>,
     /// How it ended.

@@ -71,7 +71,6 @@ const FEATURES: [Feature; 14] = [
     (|c| given(c.gateway.tls.default.is_some(), &c.gateway.at, "tls.default"), Use::Warn, "webSecure is not bound"),
     (|c| each_route(c, "tls.certificate", |r| r.tls.certificate.is_some()), Use::Warn, "webSecure is not bound"),
     (|c| given(c.gateway.analytics.enabled, &c.gateway.at, "analytics"), Use::Warn, "no events are sent"),
-    (|c| given(!c.gateway.redis.addr.is_empty(), &c.gateway.at, "redis"), Use::Warn, "nothing is kept in Redis"),
     (web_secure, Use::Warn, "it is not bound"),
 ];
 
@@ -152,7 +151,6 @@ mod tests {
                 "gateway.networking.transport.maxIdleConnsPerHost",
                 "is not supported yet; unused connections are bounded by maxIdleConns, for all backends together",
             ),
-            ("redis: {addr: 'r:1'}", "warning: ", "gateway.redis", "is not supported yet; nothing is kept in Redis"),
             (
                 "entryPoints: {webSecure: {}}",
                 "warning: ",

@@ -30,10 +30,7 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Result
     if let Some(pause) = route.upstream.policy().map(|policy| policy.pause(attempt)).filter(|pause| !pause.is_zero()) {
         tokio::time::sleep(pause).await;
     }
-    // A pick that is still there is to be asked: its kept connection was dead, or it was chosen with care.
-    if ctx.pick.is_none() {
-        ctx.pick = Some(pick(session, ctx, route).await?);
-    }
+    choose(session, ctx).await?;
     let Some(pick) = &ctx.pick else { return Ok(None) };
     let kind = if session.is_upgrade_req() { PeerKind::Upgrade } else { PeerKind::Plain };
     ctx.asked = Some(Instant::now());
@@ -50,6 +47,16 @@ pub async fn peer(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Result
         peer.options.connection_timeout = Some(limit);
     }
     Ok(Some(peer))
+}
+
+/// Sees to it that there is a backend for the next attempt. One that is still there is to be asked: its kept connection was
+/// dead, or it was chosen with care.
+pub async fn choose(session: &Session, ctx: &mut Ctx) -> Result<()> {
+    if let (Plan::Route(route), None) = (&ctx.plan, &ctx.pick) {
+        let route = route.clone();
+        ctx.pick = Some(pick(session, ctx, &route).await?);
+    }
+    Ok(())
 }
 
 /// Waits in the route's line while all backends have as many requests as they may.

@@ -1,7 +1,8 @@
 //! Errors: another attempt, or a reply. The one place that turns an error into a status. Spec core §5.9.
 
+use std::net::IpAddr;
+
 use http::{HeaderValue, StatusCode, header};
-use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
 
@@ -58,18 +59,18 @@ const OVERDUE: &str = "Overdue";
 
 /// No connection: the next backend, if there is one to try.
 ///
-/// `peer` is `None` when not even an address was found.
+/// `address` is `None` when not even that was found.
 pub fn connect(
     gateway: &Gateway,
     session: &Session,
     ctx: &mut Ctx,
-    peer: Option<&HttpPeer>,
+    address: Option<IpAddr>,
     mut error: Box<Error>,
 ) -> Box<Error> {
     let earlier = judge(&error, ctx);
     ctx.failure = Some(earlier);
-    if let (Some(peer), Some(pick)) = (peer, &ctx.pick) {
-        pick.backend.report(peer, Outcome::ConnectFailed);
+    if let (Some(address), Some(pick)) = (address, &ctx.pick) {
+        pick.backend.report(address, Outcome::ConnectFailed);
     }
     let again = another(gateway, session, ctx, Failed::Connect);
     error.set_retry(again);

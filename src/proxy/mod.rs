@@ -1,12 +1,14 @@
 //! The life of a request: Pingora's phases from top to bottom, one short method each.
 //!
-//! What a phase does stands in its own file: `arrive` (who asks, which route), `attempt` (which backend, how long), `own` (the gateway's endpoints),
-//! `forward` (the upstream request), `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
+//! What a phase does stands in its own file: `arrive` (who asks, which route), `attempt` (which backend, how long), `own` (the
+//! gateway's endpoints), `forward` (the upstream request), `direct` (exchanges that go without Pingora's way to the backend),
+//! `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
 
 pub(crate) mod arrive;
 mod attempt;
 mod ctx;
 mod decode;
+mod direct;
 mod discard;
 mod encode;
 mod fail;
@@ -16,6 +18,7 @@ mod record;
 mod respond;
 mod streams;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +29,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -116,6 +119,11 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
+    /// The usual exchange without a request body is served here, and Pingora's way to the backend is not taken.
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        direct::serve(self, session, ctx).await
+    }
+
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         let Some(route) = ctx.route().cloned() else {
             return Error::e_explain(ErrorType::InternalError, "no route to choose a backend of");
@@ -138,8 +146,8 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         ctx.backend_fd = Some(fd);
         ctx.deadline = attempt::deadline(ctx, fd, digest);
-        if let (false, Some(pick)) = (reused, &ctx.pick) {
-            pick.backend.report(peer, Outcome::Connected);
+        if let (false, Some(pick), Some(address)) = (reused, &ctx.pick, peer.address().as_inet()) {
+            pick.backend.report(address.ip(), Outcome::Connected);
         }
         Ok(())
     }
@@ -155,7 +163,9 @@ impl ProxyHttp for Gateway {
         };
         let forward =
             forward::Forward { route, backend: &pick.backend, client: session.req_header(), conn: ctx.conn.as_deref() };
-        let (path, asked_gzip) = forward::prepare(&forward, exchange, head)?;
+        let mut changes = forward::changes(&forward, exchange, head)?;
+        let (path, asked_gzip) = (changes.path.take(), changes.asked_gzip);
+        changes.apply(session.req_header().version, head)?;
         let waits = forward::waits_for_continue(&forward, head);
         ctx.sent_path = path;
         ctx.asked_gzip = asked_gzip;
@@ -289,7 +299,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn fail_to_connect(&self, session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
-        fail::connect(self, session, ctx, Some(peer), error)
+        fail::connect(self, session, ctx, peer.address().as_inet().map(SocketAddr::ip), error)
     }
 
     fn error_while_proxy(

@@ -115,6 +115,13 @@ pub struct TimeLimits {
     pub total: Option<Duration>,
 }
 
+impl TimeLimits {
+    /// Whether there are none but the usual one.
+    pub fn is_plain(&self) -> bool {
+        self.idle.is_none() && self.total.is_none()
+    }
+}
+
 /// The deadlines of a route.
 pub fn limits(route: &Route, config: &Config) -> TimeLimits {
     let header = route.timeouts.response_header.or(config.gateway.transport.response_header_timeout);

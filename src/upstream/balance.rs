@@ -289,6 +289,11 @@ impl Upstream {
         addresses.sum::<usize>().clamp(1, MAX_ATTEMPTS)
     }
 
+    /// Whether nothing is learned from requests, bounded or tried again: any way of sending them will do.
+    pub fn is_plain(&self) -> bool {
+        !self.guarded && self.retry.is_none()
+    }
+
     /// What is tried again beyond what loses nothing.
     pub fn policy(&self) -> Option<&Policy> {
         self.retry.as_ref().map(|retry| &retry.policy)

@@ -17,6 +17,7 @@
 //! | `health`, `probe` | the state of a check, and its HTTP request |
 //! | `names`, `lookup` | names to addresses, kept fresh in the background |
 //! | `peer`, `dial`, `tls` | Pingora's peer, its TCP connection, its certificates |
+//! | `direct` | HTTP/1 without Pingora in between, for exchanges without a request body |
 //! | `deadline` | the limits on the wait for a response |
 //! | `retry`, `budget` | another attempt, or not |
 //! | `guard`, `breaker`, `slots`, `cause` | what the requests themselves tell of a backend |
@@ -28,6 +29,7 @@ mod budget;
 mod cause;
 pub mod deadline;
 mod dial;
+pub mod direct;
 mod endpoint;
 mod guard;
 mod health;
@@ -61,6 +63,6 @@ pub use peer::PeerKind;
 pub use registry::Registry;
 pub use settings::{
     Algorithm, BackendSettings, Balance, ClientCertificate, HashKey, HealthSettings, Secure, SettingError, Settings,
-    Sticky, Tls, Transport,
+    Sticky, Tls, Transport, most_kept,
 };
 pub use slots::{Queue, Waiting};

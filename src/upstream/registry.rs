@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use super::backend::Backend;
 use super::balance::{Parts, Retries, Upstream};
 use super::budget::Budget;
+use super::direct::Store;
 use super::endpoint::{Endpoint, Scheme};
 use super::guard::{self, Guard, GuardSettings, Witness};
 use super::health::{Check, Schedule};
@@ -36,6 +37,7 @@ pub struct Registry {
     clear_on_reload: bool,
     handle: Option<Handle>,
     permits: Arc<Semaphore>,
+    kept: Arc<Store>,
     epoch: Arc<AtomicU64>,
     /// Signs the cookies of routes that have no key of their own.
     cookie_key: [u8; 32],
@@ -57,14 +59,15 @@ struct Known {
 
 impl Registry {
     /// `handle` runs look-ups and health checks; without one nothing runs, which is enough to check a
-    /// configuration.
-    pub fn new(dns: DnsSettings, handle: Option<Handle>) -> Self {
+    /// configuration. At most `kept` connections to backends wait for a request that goes without Pingora.
+    pub fn new(dns: DnsSettings, kept: usize, handle: Option<Handle>) -> Self {
         let clear_on_reload = dns.clear_on_reload;
         let names = Arc::new(Names::new(Lookup::new(dns), handle.clone()));
         Self {
             means: Arc::new(Means::new(names.clone())),
             names,
             clear_on_reload,
+            kept: Store::new(kept, handle.as_ref()),
             handle,
             permits: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
             epoch: Arc::default(),
@@ -156,7 +159,7 @@ impl Registry {
         let key = origin_key(&endpoint, tls, &settings.transport);
         let origin = shared(&mut known.origins, key.clone(), |key| {
             let identity = key.tls.is_some().then(|| tls.clone());
-            Origin::new(key.clone(), identity, |host| self.names.name(host))
+            Origin::new(key.clone(), identity, self.kept.place(), |host| self.names.name(host))
         });
         let transport = settings.transport.clone();
         let guard = (!settings.guard.is_idle()).then(|| {
@@ -184,6 +187,7 @@ impl Registry {
             origin,
             template,
             connect_timeout: settings.transport.connect_timeout,
+            idle_timeout: settings.transport.idle_timeout,
             check,
             guard,
             shared: bound,

@@ -190,6 +190,8 @@ fn exchange(scene: &Scene) -> Option<Exchange> {
         upstream_time: None,
         attempts: 0,
         held: Vec::new(),
+        claims: None,
+        limits: Vec::new(),
         cookies: Vec::new(),
         reason: Reason::Ok,
         why: Cow::Borrowed(""),
