@@ -13,6 +13,7 @@
 //! | [`route`] | the table: a path tree with hosts at each node; also rewriting. Knows neither Pingora nor what it routes to |
 //! | [`middleware`] | the trait, the chain, `KINDS` (one line a kind), one file each |
 //! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer |
+//! | [`cache`] | stored responses: storage and arithmetic, without HTTP phases |
 //! | [`telemetry`] | metrics in one table, log, access log |
 //! | [`outbound`] | one pooled HTTP client for calls beside the data path |
 //! | [`provider`] | where dynamic configuration comes from: watched files |
@@ -23,10 +24,11 @@
 //!
 //! The command line is `main.rs` with one file a command under `cli/`.
 //!
-//! Imports go one way: `main → {server, explain} → {entry, provider, proxy, admin} → snapshot → {route, middleware, upstream,
+//! Imports go one way: `main → {server, explain} → {entry, provider, proxy, admin} → snapshot → {route, middleware → cache, upstream,
 //! telemetry} → leaves`. Siblings do not import each other. Pingora's `Session` stays in `proxy` and `entry`.
 
 pub mod admin;
+pub mod cache;
 pub mod config;
 pub mod entry;
 pub mod exchange;

@@ -109,7 +109,7 @@ impl Walk<'_> {
                 self.answer.detail = Some("503 while the gateway starts or stops".to_owned());
                 return;
             }
-            Own::Reload(token) => {
+            Own::Reload(token) | Own::Cache(token) => {
                 let given = self.head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
                 let status = if admin::bearer(given, token) { 200 } else { 401 };
                 return self.ends(Reason::Ok, status);
@@ -191,7 +191,7 @@ impl Walk<'_> {
             }
             let mut head = self.head.clone();
             let prepared = forward::prepare(
-                &Forward { route, backend, client: &self.head, conn: None },
+                &Forward { route, backend, client: &self.head, conn: None, unpacks: route.unpack_gzip },
                 &self.exchange,
                 &mut head,
             );
@@ -296,6 +296,7 @@ fn endpoint(own: &Own) -> &'static str {
         Own::Metrics(_) => "metrics",
         Own::RouteHealth(_) => "route_health",
         Own::Reload(_) => "reload",
+        Own::Cache(_) => "cache",
     }
 }
 

@@ -23,6 +23,7 @@ pub mod exploit;
 pub mod forward_auth;
 pub mod geo_block;
 mod goregex;
+pub mod http_cache;
 pub mod jwt;
 pub mod ldap;
 pub mod oauth;
@@ -58,6 +59,7 @@ pub use chain::Chain;
 pub use paths::{PathRules, Paths};
 pub use shell::Answering;
 
+use crate::cache::zone::Zones;
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
 use crate::geoip::GeoIp;
@@ -153,6 +155,8 @@ pub enum Part {
     Errors(error_interceptor::Interceptor),
     /// Compression of the shell.
     Compress(compression::Compression),
+    /// A cache behind the chain.
+    Cache(Arc<http_cache::Caching>),
 }
 
 /// Settings of one kind: deserialized from `rule`, then built in one fallible step. Their doc comments are the kind's
@@ -195,6 +199,8 @@ pub struct Tools {
     pub handle: Option<Handle>,
     /// Key sets by URL.
     pub key_sets: jwt::KeySets,
+    /// What `httpCache` stores.
+    pub caches: Zones,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -302,6 +308,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<body_limit::BodyLimit>(),
     Kind::of::<bots::BotDetection>(),
     Kind::of::<geo_block::GeoBlock>(),
+    Kind::of::<http_cache::HttpCache>(),
     Kind::of::<redirects::fixed::Redirect>(),
     Kind::of::<redirects::pattern::RedirectRegex>(),
     Kind::of::<redirects::scheme::RedirectScheme>(),
@@ -321,4 +328,4 @@ pub const KINDS: &[Kind] = &[
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
-pub const LATER: &[&str] = &["httpCache", "rateLimit", "ratelimit"];
+pub const LATER: &[&str] = &["rateLimit", "ratelimit"];

@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cached::Cached;
 use super::decode::Gunzip;
 use super::discard::Discard;
 use super::encode::Encoder;
@@ -68,6 +69,10 @@ pub struct Ctx {
     pub watches: Option<Watches>,
     /// The verdict of a watcher that ended the request.
     pub refusal: Option<Verdict>,
+    /// Whether the client said who it is.
+    pub authorized: bool,
+    /// What the cache has to do with it.
+    pub cache: Option<Box<Cached>>,
     /// What the last failed attempt would have come to.
     pub failure: Option<super::fail::Failure>,
 }
@@ -112,6 +117,8 @@ impl Ctx {
             accepted: Accepted::default(),
             watches: None,
             refusal: None,
+            authorized: false,
+            cache: None,
             failure: None,
         }
     }

@@ -112,6 +112,8 @@ pub struct Forward<'a> {
     pub client: &'a RequestHeader,
     /// The connection it came on, which has the usual addresses in text.
     pub conn: Option<&'a ConnInfo>,
+    /// Whether gzip may be asked for on behalf of a client that does not.
+    pub unpacks: bool,
 }
 
 /// Writes the head of the upstream request. Returns the path sent where `rewrite` changed it, and whether gzip was asked for
@@ -120,7 +122,7 @@ pub struct Forward<'a> {
 /// # Errors
 /// When a middleware made something of the path that is no request target.
 pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) -> Result<(Option<String>, bool)> {
-    let Forward { route, backend, client, conn } = forward;
+    let Forward { route, backend, client, conn, unpacks } = forward;
     let path = target(forward, exchange, head)?;
     if !route.forward_host {
         head.insert_header(header::HOST, value(backend.authority())?)?;
@@ -142,7 +144,7 @@ pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHea
     if client.version == Version::HTTP_10 {
         head.remove_header(&header::EXPECT);
     }
-    let ask_gzip = route.unpack_gzip
+    let ask_gzip = *unpacks
         && !head.headers.contains_key(header::ACCEPT_ENCODING)
         && !head.headers.contains_key(header::RANGE)
         && head.method != Method::HEAD;

@@ -4,6 +4,7 @@
 //! `forward` (the upstream request), `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
 
 pub(crate) mod arrive;
+mod cached;
 mod ctx;
 mod decode;
 mod discard;
@@ -11,8 +12,11 @@ mod encode;
 mod fail;
 pub(crate) mod forward;
 mod own;
+mod purge;
 mod record;
+mod refresh;
 mod respond;
+mod stored;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,12 +26,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, StatusCode, Version};
+use pingora_cache::key::HashBinary;
+use pingora_cache::storage::HitHandler;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 
 pub use ctx::{Ctx, Plan};
 use respond::Form;
@@ -84,6 +91,9 @@ impl ProxyHttp for Gateway {
         if self.control.draining() {
             session.set_keepalive(None);
         }
+        if refresh::arrive(session, ctx) {
+            return Ok(());
+        }
         session.set_total_drain_timeout(Some(DRAIN_BODY));
         // Interim responses came with HTTP/1.1. RFC 9110 §15.2.
         if session.req_header().version == Version::HTTP_10 {
@@ -95,9 +105,12 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         match &ctx.plan {
+            Plan::Route(_) if refresh::is(ctx) => return Ok(false),
             Plan::Route(route) => {
                 let route = route.clone();
-                let Some((reply, reason, form)) = arrive::admit(session, ctx, &route).await else { return Ok(false) };
+                let Some((reply, reason, form)) = arrive::admit(session, ctx, &route).await else {
+                    return if route.chain.shell.has_caches() { cached::answer(session, ctx).await } else { Ok(false) };
+                };
                 ctx.ends(reason);
                 respond::reply(session, ctx, &reply, form).await?;
             }
@@ -114,6 +127,51 @@ impl ProxyHttp for Gateway {
             Plan::Unknown => return Error::e_explain(ErrorType::InternalError, "a request without a plan"),
         }
         Ok(true)
+    }
+
+    /// Entries are fetched anew beside the requests that get them stale.
+    fn allow_spawning_subrequest(&self, _: &Session, ctx: &Ctx) -> bool {
+        !refresh::is(ctx) && ctx.route().is_some_and(|route| route.chain.shell.has_caches())
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        cached::enable(session, ctx);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        cached::key(ctx)
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, _: &mut Ctx, request: &RequestHeader) -> Option<HashBinary> {
+        cached::variant(meta, request)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        _: &mut HitHandler,
+        _: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(cached::found(session, meta, ctx))
+    }
+
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+        cached::serves_stale(session, ctx, error)
+    }
+
+    fn response_cache_filter(&self, session: &Session, head: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
+        cached::storable(session, head, ctx)
+    }
+
+    fn cache_not_modified_filter(&self, session: &Session, head: &ResponseHeader, _: &mut Ctx) -> Result<bool> {
+        Ok(stored::not_modified(session.req_header(), head))
+    }
+
+    fn range_header_filter(&self, session: &mut Session, head: &mut ResponseHeader, _: &mut Ctx) -> RangeType {
+        stored::range(session.req_header(), head)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
@@ -164,11 +222,20 @@ impl ProxyHttp for Gateway {
         let (Some(route), Some(pick), Some(exchange)) = (ctx.route(), &ctx.pick, &ctx.exchange) else {
             return Error::e_explain(ErrorType::InternalError, "no backend to forward to");
         };
-        let forward =
-            forward::Forward { route, backend: &pick.backend, client: session.req_header(), conn: ctx.conn.as_deref() };
+        let forward = forward::Forward {
+            route,
+            backend: &pick.backend,
+            client: session.req_header(),
+            conn: ctx.conn.as_deref(),
+            // What is stored is for clients that take no gzip as well.
+            unpacks: route.unpack_gzip && ctx.cache.as_ref().is_none_or(|cached| !cached.fills),
+        };
         let (path, asked_gzip) = forward::prepare(&forward, exchange, head)?;
         let waits = forward::waits_for_continue(&forward, head);
         ctx.sent_path = path;
+        if let Some(cached) = &mut ctx.cache {
+            cached.sent = crate::cache::freshness::now();
+        }
         ctx.asked_gzip = asked_gzip;
         ctx.watches = None;
         // Pingora passes no interim response of an HTTP/2 backend on, so a client that waits for it would wait for ever.
@@ -212,6 +279,7 @@ impl ProxyHttp for Gateway {
         if !is_interim(head) {
             respond::check(session, head).map_err(Error::into_up)?;
             ctx.answered = true;
+            cached::came(session, ctx, head);
             if ctx.deadline.as_mut().is_some_and(|deadline| !deadline.stop()) {
                 return Error::e_explain(ErrorType::ReadTimedout, "the response head came too late")
                     .map_err(|e| e.into_up());
@@ -231,6 +299,7 @@ impl ProxyHttp for Gateway {
         if respond::is_all(session, head) {
             answered(session, ctx);
         }
+        cached::dress(session, ctx, head)?;
         respond::head(session, ctx, head).await?;
         if ctx.discard.is_some() {
             answered(session, ctx);
@@ -324,6 +393,10 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         ctx.stop_upstream_clock();
+        cached::ended(ctx);
+        if refresh::is(ctx) {
+            return;
+        }
         if let Some(discard) = &mut ctx.discard {
             discard.stop();
         }

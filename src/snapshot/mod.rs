@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 use tokio::runtime::Handle;
 
+use crate::cache::zone::Zones;
 use crate::config::{Config, Env, Examined, Loaded, Place, Problem, Report};
 use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
 use crate::gate::Limits;
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub hide_health_errors: bool,
     /// Whether access lines carry the details of `debug`.
     pub debug: bool,
+    /// What `httpCache` stores.
+    pub caches: Zones,
 }
 
 /// What a path and host lead to.
@@ -70,6 +73,8 @@ pub enum Own {
     RouteHealth(Arc<Chain>),
     /// Reload, with the token that it asks for.
     Reload(Arc<str>),
+    /// The HTTP caches, with the token that it asks for.
+    Cache(Arc<str>),
 }
 
 /// A compiled route.
@@ -155,6 +160,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         head_limits: head_limits(&config.gateway),
         hide_health_errors: config.gateway.monitoring.include_route_health_errors,
         debug: config.gateway.debug,
+        caches: workshop.tools.caches.clone(),
     };
     Ok((snapshot, report.warnings))
 }
@@ -330,6 +336,12 @@ fn own_endpoints(
     let reloads = (reload.enabled && !token.is_empty()).then_some((&reload_place, "path"));
     let post = Methods::Only(vec!["POST"]);
     add(reloads, &reload.path, &reload.host, post, Span::Exact, Own::Reload(token));
+    let cache = &gateway.cache;
+    let cache_place = gateway.at.child("cache");
+    let token: Arc<str> = cache.token.as_str().trim().into();
+    let asked = (cache.enabled && !token.is_empty()).then_some((&cache_place, "path"));
+    let methods = Methods::Only(vec!["GET", "POST"]);
+    add(asked, &cache.path, &cache.host, methods, Span::Exact, Own::Cache(token));
     add(on(ready, "enableReadiness"), "/readyz", "", get(), Span::Exact, Own::Ready);
     add(on(live, "enableLiveness"), "/healthz", "", get(), Span::Exact, Own::Health);
     added
@@ -397,13 +409,17 @@ impl Workshop {
         let resolvers = dns.resolver.iter().filter_map(|text| resolver_address(text).ok()).collect();
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
+        let (metrics, caches) = (Metrics::new(), Zones::default());
+        let shown = caches.clone();
+        metrics.caches(move || shown.figures());
         let tools = Tools {
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(metrics),
             files: Default::default(),
             geo: Arc::default(),
             checker: Arc::default(),
             key_sets: KeySets::default(),
             oauth: Parties::default(),
+            caches,
             handle: handle.clone(),
         };
         Workshop { upstreams: Registry::new(dns, handle), tools, env: env.clone() }

@@ -103,6 +103,20 @@ declare! {
     AUTH_OUTSIDE = Histogram "goma_edge_auth_call_duration_seconds" ["kind", "middleware"]
         "Time that an authenticating middleware waited for another server.";
 
+    CACHE_REQUESTS = Counter "goma_edge_cache_requests_total" ["name", "outcome", "route"]
+        "GET requests that met an httpCache middleware: hit, miss, expired, revalidated, stale, stale_error or bypass.";
+    CACHE_BYPASSES = Counter "goma_edge_cache_bypasses_total" ["name", "reason", "route"]
+        "Requests that an httpCache middleware did not look for, by the reason.";
+    CACHE_COLLAPSED = Counter "goma_edge_cache_collapsed_total" ["name", "route"]
+        "Requests that got the response that another one was fetching.";
+    CACHE_PURGED = Counter "goma_edge_cache_purged_total" ["name", "route"] "Stored responses that were purged.";
+    CACHE_EVICTED = Counter "goma_edge_cache_evicted_total" ["name", "route"]
+        "Stored responses that had to go for others.";
+    CACHE_SERVED = Counter "goma_edge_cache_served_bytes_total" ["name", "route"] "Body bytes served from the store.";
+    CACHE_BYTES = Gauge "goma_edge_cache_bytes" ["name", "route"] "Memory that stored responses take.";
+    CACHE_LIMIT = Gauge "goma_edge_cache_limit_bytes" ["name", "route"] "Memory that stored responses may take.";
+    CACHE_ENTRIES = Gauge "goma_edge_cache_entries" ["name", "route"] "Stored responses.";
+
     CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time of the process.";
     OPEN_FDS = Gauge "process_open_fds" [] "Open file descriptors.";
     MAX_FDS = Gauge "process_max_fds" [] "Limit of open file descriptors.";
