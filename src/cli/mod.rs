@@ -6,6 +6,7 @@ mod demo;
 mod health;
 mod init;
 mod middleware;
+mod upgrade;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -58,6 +59,8 @@ enum Command {
     },
     /// Ask a running gateway whether it is ready; exit 1 when it is not.
     Healthcheck(health::Options),
+    /// Replace the running gateway by the program that is on disk now, without losing a request.
+    Upgrade(upgrade::Options),
     /// Start a gateway with small backends to try things out.
     Demo(demo::Options),
     /// Print the completion script of a shell.
@@ -135,6 +138,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
         Some(Command::Cache { command }) => cache::run(&command),
         Some(Command::Healthcheck(options)) => health::run(&options),
+        Some(Command::Upgrade(options)) => upgrade::run(&options),
         Some(Command::Demo(options)) => demo::run(&options),
         Some(Command::Completion { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "goma", &mut std::io::stdout());

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::document::Config;
 use super::endpoint::{check_url, listen_address};
-use super::gateway::{CACHE_PATH, Gateway, Proxy, RELOAD_PATH, WEB_ADDRESS, WEB_SECURE_ADDRESS};
+use super::gateway::{
+    CACHE_PATH, Gateway, MOST_ACCEPTORS, MOST_THREADS, Proxy, RELOAD_PATH, WEB_ADDRESS, WEB_SECURE_ADDRESS,
+};
 use super::monitoring::{Level, METRICS_PATH, VISITOR_TTL, VISITOR_TTL_LEAST};
 use super::nearest::nearest;
 use super::place::Place;
@@ -70,6 +72,7 @@ fn gateway(gateway: &Gateway, report: &mut Report) {
     if gateway.shutdown.grace.is_zero() {
         report.add(shutdown.child("grace").warning("is 0: running requests are cut off at once", ""));
     }
+    life(gateway, report);
     for (name, zero) in [
         ("headerBytes", gateway.limits.header_bytes == 0),
         ("headerCount", gateway.limits.header_count == 0),
@@ -78,6 +81,26 @@ fn gateway(gateway: &Gateway, report: &mut Report) {
         if zero {
             let place = at.child("limits").child(name);
             report.add(place.error("is 0, which would refuse every request", "remove it for the default"));
+        }
+    }
+}
+
+/// Swapping the program, and threads.
+fn life(gateway: &Gateway, report: &mut Report) {
+    let (upgrade, workers) = (gateway.at.child("upgrade"), gateway.at.child("workers"));
+    if gateway.upgrade.timeout.is_zero() {
+        report
+            .add(upgrade.child("timeout").error("is 0: no successor could ever be ready", "remove it for the default"));
+    }
+    if gateway.upgrade.grace.is_zero() {
+        report.add(upgrade.child("grace").warning("is 0: an upgrade cuts running requests off at once", ""));
+    }
+    for (name, asked, most) in
+        [("threads", gateway.workers.threads, MOST_THREADS), ("acceptors", gateway.workers.acceptors, MOST_ACCEPTORS)]
+    {
+        if asked > most {
+            let remedy = format!("write at most {most}, or 0 for what fits the machine");
+            report.add(workers.child(name).error(format!("is {asked}"), remedy));
         }
     }
 }

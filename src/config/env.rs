@@ -12,12 +12,14 @@ use super::monitoring::{ANALYTICS_MAX_LEN, ANALYTICS_STREAM, Format, Level};
 use super::problem::{Problem, Severity};
 use super::provider::FileProvider;
 use super::secret::Secret;
+use super::units;
 
 /// Puts the variables over the settings of the main file.
 pub fn apply(gateway: &mut Gateway, certs: &mut CertManager, env: &Env) -> Vec<Problem> {
     let mut reader = Reader { env, problems: Vec::new() };
     reader.log(gateway);
     reader.timeouts(gateway);
+    reader.shutdown(gateway);
     reader.entry_points(gateway);
     reader.monitoring(gateway);
     reader.sources(gateway);
@@ -62,6 +64,20 @@ impl Reader<'_> {
             if let Some(number) = self.number(name) {
                 *field = seconds(number);
             }
+        }
+    }
+
+    /// The image's default, so the file stands above it.
+    fn shutdown(&mut self, gateway: &mut Gateway) {
+        let Some(text) = self.env.get("GOMA_SHUTDOWN_DELAY").filter(|text| !text.is_empty()) else { return };
+        let at = &gateway.at;
+        let written = [at.child("shutdown").child("delay"), at.child("shutdownDelay")];
+        if written.iter().any(|place| place.node().is_some()) {
+            return;
+        }
+        match units::duration(text) {
+            Ok(delay) => gateway.shutdown.delay = delay,
+            Err(message) => self.error("GOMA_SHUTDOWN_DELAY", message),
         }
     }
 
@@ -206,7 +222,8 @@ mod tests {
     #[test]
     fn a_variable_that_is_set_stands_above_the_file() {
         type Test = (&'static str, &'static [(&'static str, &'static str)], fn(&Gateway) -> bool);
-        let table: [Test; 14] = [
+        let table: [Test; 15] = [
+            ("the image's delay", &[("GOMA_SHUTDOWN_DELAY", "5s")], |g| g.shutdown.delay == Duration::from_secs(5)),
             ("the address", &[("GOMA_ENTRYPOINT_WEB_ADDRESS", ":9000")], |g| g.entry_points.web.address == "[::]:9000"),
             ("an empty address is the default", &[("GOMA_ENTRYPOINT_WEB_ADDRESS", "")], |g| {
                 g.entry_points.web.address == WEB_ADDRESS

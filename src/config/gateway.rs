@@ -65,6 +65,10 @@ pub struct Gateway {
     /// The same as `shutdown.delay`, in one word.
     #[serde(deserialize_with = "units::filled_duration")]
     pub(super) shutdown_delay: Option<Duration>,
+    /// How a newer program takes the place of the running one (ours).
+    pub upgrade: Upgrade,
+    /// Threads (ours).
+    pub workers: Workers,
     /// Bounds on what clients may send (ours).
     pub limits: Limits,
     /// Read apart from this section, into [`super::Config::routes`].
@@ -100,6 +104,8 @@ impl Default for Gateway {
             geoip: GeoIp::default(),
             shutdown: Shutdown::default(),
             shutdown_delay: None,
+            upgrade: Upgrade::default(),
+            workers: Workers::default(),
             limits: Limits::default(),
             routes: IgnoredAny,
             at: Place::default(),
@@ -406,6 +412,40 @@ impl Default for Shutdown {
         Shutdown { delay: Duration::ZERO, grace: Duration::from_secs(30) }
     }
 }
+
+/// How a newer program takes the place of the running one (ours); Go durations.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Upgrade {
+    /// How long the successor may take until it can serve. Default 60 s.
+    #[serde(deserialize_with = "units::go_duration")]
+    pub timeout: Duration,
+    /// How long what runs in the old process, WebSockets and event streams among it, may go on. Default 5 min.
+    #[serde(deserialize_with = "units::go_duration")]
+    pub grace: Duration,
+}
+
+impl Default for Upgrade {
+    fn default() -> Upgrade {
+        Upgrade { timeout: Duration::from_secs(60), grace: Duration::from_secs(300) }
+    }
+}
+
+/// Threads and how connections are accepted (ours). Read once at start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Workers {
+    /// Threads that carry requests. Default 0: as many CPUs as the process may use, by its affinity and by the CPU quota of
+    /// its control group, rounded up.
+    pub threads: usize,
+    /// Tasks that accept connections on each listening socket. Default 0: as many as threads, four at most.
+    pub acceptors: usize,
+}
+
+/// Most threads that a configuration may ask for.
+pub const MOST_THREADS: usize = 1024;
+/// Most accepting tasks that a configuration may ask for.
+pub const MOST_ACCEPTORS: usize = 64;
 
 /// Bounds on what clients may send (ours).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Open connections of one entry point.
+/// Open connections of one entry point, and its requests.
 #[derive(Default)]
 pub struct Count {
     open: AtomicUsize,
+    begun: AtomicU64,
+    finished: AtomicU64,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     closed: Notify,
 }
@@ -30,7 +32,22 @@ pub struct Counted {
     address: Option<IpAddr>,
 }
 
+/// Counts a request as begun, and as finished when it is dropped.
+pub struct Asked<'a>(&'a Count);
+
 impl Count {
+    /// A request has passed the gate.
+    pub fn begins(&self) -> Asked<'_> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        Asked(self)
+    }
+
+    /// Requests since the start: begun, and finished. In this order, so that more have never finished than begun.
+    pub fn requests(&self) -> (u64, u64) {
+        let finished = self.finished.load(Ordering::Acquire);
+        (self.begun.load(Ordering::Acquire), finished)
+    }
+
     /// Counts a new connection, or `None` when a bound is reached.
     pub fn admit(self: &Arc<Self>, address: IpAddr, bounds: Bounds) -> Option<Counted> {
         if bounds.total.is_some_and(|most| self.open() >= most) {
@@ -69,6 +86,12 @@ impl Count {
     }
 }
 
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.finished.fetch_add(1, Ordering::Release);
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
         if let Some(address) = self.address {
@@ -104,6 +127,17 @@ mod tests {
         assert!(count.admit(a, bounds).is_some());
         assert_eq!(count.open(), 2);
         assert_eq!(count.by_address.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_request_is_finished_when_it_is_let_go() {
+        let count = Count::default();
+        let (one, two) = (count.begins(), count.begins());
+        assert_eq!(count.requests(), (2, 0));
+        drop(one);
+        assert_eq!(count.requests(), (2, 1));
+        drop(two);
+        assert_eq!(count.requests(), (2, 2));
     }
 
     #[tokio::test]

@@ -42,7 +42,9 @@ where
             Arrival::Refused(refusal) => return refuse(conn, entry, &refusal).await,
         }
         let session = ServerSession::new_http1(Box::new(conn));
+        let asked = entry.count.begins();
         let Some(reused) = entry.app.process_new_http(session, &entry.shutdown).await else { return };
+        drop(asked);
         let (stream, _) = reused.consume();
         let Ok(same) = stream.into_any().downcast::<Conn>() else { return };
         conn = *same;
@@ -131,13 +133,13 @@ impl Rest {
     /// gets a moment, in which a request is still answered (with `Connection: close`).
     fn new<A>(entry: &Entry<A>) -> Rest {
         let mut shutdown = entry.shutdown.clone();
-        let moment = entry.settings.drain_idle;
+        let moment = entry.drain_idle.clone();
         let idle = entry.settings.deadlines.idle;
         let drained = async move {
             if shutdown.wait_for(|down| *down).await.is_err() {
                 std::future::pending().await
             }
-            tokio::time::sleep(moment).await;
+            tokio::time::sleep(moment.get()).await;
         };
         let shutdown = entry.shutdown.clone();
         Rest { idle, shutdown, armed: false, timer: sleep(idle.unwrap_or(FAR)), drained: Box::pin(drained) }

@@ -101,7 +101,7 @@ where
         let stream = Http2Stream::new(request, respond, self.digest.clone(), self.entry.settings.deadlines);
         let entry = self.entry.clone();
         tokio::spawn(async move {
-            let _counted = counted;
+            let (_counted, _asked) = (counted, entry.count.begins());
             entry.app.process_new_http(ServerSession::new_custom(Box::new(stream)), &entry.shutdown).await;
         });
         true

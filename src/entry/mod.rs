@@ -8,6 +8,7 @@ mod count;
 mod http1;
 mod http2;
 mod info;
+mod last_call;
 mod overdue;
 mod stream;
 mod target;
@@ -15,6 +16,7 @@ mod target;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerApp;
@@ -24,6 +26,7 @@ use tokio::sync::watch;
 
 pub use count::{Bounds, Count};
 pub use info::{ConnInfo, Deadlines};
+pub use last_call::last_call;
 pub use overdue::Overdue;
 
 use crate::gate::{Limits, Refusal};
@@ -41,6 +44,8 @@ pub struct Entry<A> {
     pub http2: h2::server::Builder,
     /// Turns true when the process drains.
     pub shutdown: watch::Receiver<bool>,
+    /// While draining: how long an idle connection may still bring a request.
+    pub drain_idle: Moment,
     /// Open connections.
     pub count: Arc<Count>,
     /// Hears of requests that never became one.
@@ -56,8 +61,21 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// Bounds on open connections.
     pub bounds: Bounds,
-    /// While draining: how long an idle connection may still bring a request.
-    pub drain_idle: Duration,
+}
+
+/// A span of time that is decided on later than those who wait for it are told of it. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct Moment(Arc<AtomicU64>);
+
+impl Moment {
+    /// Decides on it.
+    pub fn set(&self, length: Duration) {
+        self.0.store(u64::try_from(length.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Acquire))
+    }
 }
 
 /// A request that was refused before it could reach a route.
@@ -86,16 +104,16 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until `stop` turns true; what was accepted lives on.
-pub async fn run<A>(listener: TcpListener, entry: Arc<Entry<A>>, mut stop: watch::Receiver<bool>)
+/// Accepts until `stop` turns true; what was accepted lives on. Several may accept from one socket.
+pub async fn run<A>(listener: Arc<TcpListener>, entry: Arc<Entry<A>>, mut stop: watch::Receiver<bool>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
     loop {
         let accepted = tokio::select! {
             biased;
+            _ = stop.wait_for(|stop| *stop) => return,
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted {
             Ok((stream, peer)) => admit(stream, peer, &entry),
@@ -104,10 +122,6 @@ where
                 tokio::time::sleep(PAUSE).await;
             }
         }
-    }
-    // What the kernel completed before the listener closes was promised: it is taken, not reset.
-    while let Some(Ok((stream, peer))) = futures::FutureExt::now_or_never(listener.accept()) {
-        admit(stream, peer, &entry);
     }
 }
 

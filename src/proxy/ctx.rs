@@ -73,6 +73,8 @@ pub struct Ctx {
     pub authorized: bool,
     /// What the cache has to do with it.
     pub cache: Option<Box<Cached>>,
+    /// Counted as long as it is open, where the response has no end of its own.
+    pub stream: Option<super::streams::Stream>,
     /// What the last failed attempt would have come to.
     pub failure: Option<super::fail::Failure>,
 }
@@ -119,6 +121,7 @@ impl Ctx {
             refusal: None,
             authorized: false,
             cache: None,
+            stream: None,
             failure: None,
         }
     }

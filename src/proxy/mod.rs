@@ -17,6 +17,7 @@ mod record;
 mod refresh;
 mod respond;
 mod stored;
+mod streams;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -296,6 +297,7 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         ctx.status = head.status.as_u16();
+        ctx.stream = streams::Stream::of(head, &self.metrics);
         if respond::is_all(session, head) {
             answered(session, ctx);
         }

@@ -1,45 +1,72 @@
 //! Assembles the process: configuration, entry points, providers, signals, drain.
 
 mod banner;
+mod birth;
+mod channel;
+pub mod control;
+mod leave;
+mod life;
+mod notify;
+mod points;
 mod process;
+mod reap;
 mod signals;
+mod upgrade;
+mod workers;
 
-use std::net::SocketAddr;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::config::{Config, Examined, Gateway as GatewayConfig, Source, Transport};
-use crate::entry::{self, Bounds, Count, Deadlines, Entry, Refused, Settings};
+use crate::entry::{self, Bounds, Deadlines, Entry, Moment, Refused, Settings};
 use crate::exchange::Reason;
 use crate::proxy::Gateway;
 use crate::snapshot::head_limits;
 use crate::telemetry::log::{self as logging, LogHandle};
+use crate::telemetry::metrics::Upgraded;
 use crate::upstream::retry;
+use birth::Birth;
+use control::{Caller, Control};
+use life::{End, Life};
+use notify::Notify;
+use points::{Leaving, Points};
 use process::Process;
 use signals::Signals;
+use upgrade::Program;
+use workers::Workers;
 
-/// Runs the gateway until it is told to stop.
+/// Runs the gateway until it is told to stop, or until another process has taken its place.
 ///
 /// # Errors
 /// When the configuration is refused or an address cannot be bound. Nothing was served then.
 pub fn run(source: Source, examined: impl Into<Examined>) -> Result<()> {
     let examined = examined.into();
+    // First of all: the program is known by its name, and descriptors were passed by number.
+    let program = Program::of_process();
+    let birth = Birth::take()?;
     banner::greet();
     let log = logging::init(&process::log_settings(&examined.loaded.config.gateway));
     report_panics();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = runtime(threads).context("starting the threads")?;
-    let served = runtime.block_on(serve(source, examined, log.clone(), threads));
+    let workers = Workers::of_host(&examined.loaded.config.gateway.workers);
+    let runtime = runtime(workers.threads).context("starting the threads")?;
+    let served = runtime.block_on(serve(source, examined, log.clone(), workers, Origin { program, birth }));
     log.flush();
     runtime.shutdown_timeout(Duration::from_millis(100));
     served
+}
+
+/// Where the process comes from.
+struct Origin {
+    program: std::io::Result<Program>,
+    birth: Birth,
 }
 
 /// Threads that may take work from each other, also where there is only one: measured, tokio's current-thread runtime costs
@@ -48,63 +75,119 @@ fn runtime(threads: usize) -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("goma").enable_all().build()
 }
 
-async fn serve(source: Source, examined: Examined, log: LogHandle, threads: usize) -> Result<()> {
+async fn serve(source: Source, examined: Examined, log: LogHandle, workers: Workers, origin: Origin) -> Result<()> {
+    let Origin { program, mut birth } = origin;
     let mut signals = Signals::install();
+    let notify = Arc::new(Notify::of_process());
+    tokio::spawn(reap::orphans());
     let process = Process::start(source, examined, log.clone()).map_err(|report| anyhow!("{report}"))?;
     let config = process.config();
     banner::routes(&config);
-    let (listener, address) = listen(&config.gateway)?;
+    log::info!(threads = workers.threads, acceptors = workers.acceptors; "Threads: {workers}");
+    let bound = points::bind(&config.gateway.entry_points, &mut birth)?;
+    for unused in birth.unused() {
+        log::warn!("The socket {unused} was handed over, but no entry point listens there: closed");
+    }
     let (stop, stopping) = watch::channel(false);
     let (drain, draining) = watch::channel(false);
-    let count = Arc::new(Count::default());
-    let entry = Arc::new(web(&process, &config.gateway, &log, draining, count.clone(), threads));
+    let moment = Moment::default();
+    let app = Arc::new(proxy(&process, &config.gateway, &log, workers.threads));
+    birth.may_serve().await?;
     process.ready();
-    let accepting = tokio::spawn(entry::run(listener, entry, stopping));
-    log::info!(entry_point = "web", address:% = address; "Listening");
+    let mut points = Points::default();
+    let mut status = format!("Serving {} routes on", config.routes.len());
+    for point in bound {
+        let entry = entry(&process, &config.gateway, point.name, app.clone(), draining.clone(), moment.clone());
+        log::info!(entry_point = point.name, address:% = point.address; "Listening");
+        let _ = write!(status, " {} {}", point.name, point.address);
+        points.open(point, entry, workers.acceptors, &stopping);
+    }
     log::warn!(
         address = config.gateway.entry_points.web_secure.address.as_str();
         "The entry point webSecure is not bound: TLS is not supported yet"
     );
-    let ticking = tokio::spawn(process::tick(process.clone(), count.clone()));
-    signals.until_told_to_stop(&process).await;
+    birth.serves().await.context("standard error")?;
+    if birth.succeeds() {
+        process.metrics().upgraded(Upgraded::Succeeded);
+        log::info!("Took over from the process before this one");
+    }
+    notify.ready(&status);
+    let ticking = tokio::spawn(process::tick(process.clone(), points.counts()));
+    let alive = tokio::spawn({
+        let notify = notify.clone();
+        async move { notify.keep_alive().await }
+    });
+    let (callers, listening) = callers(&process, &points);
+    let elders = birth.elders();
+    let mut life = Life { process: process.clone(), notify: notify.clone(), program, elders, callers, status };
+    let end = life.live(&mut signals, || points.estate()).await;
 
+    // From here on nobody can find this process, and the one that serves is the only one.
+    listening.abort();
     let shutdown = process.config().gateway.shutdown.clone();
-    process.stop();
-    log::info!(delay:? = shutdown.delay, grace:? = shutdown.grace; "Stopping");
-    signals.sleep_unless_hurried(shutdown.delay).await;
+    let grace = match &end {
+        End::Stop => {
+            notify.stopping(shutdown.delay + shutdown.grace);
+            process.stop();
+            log::info!(delay:? = shutdown.delay, grace:? = shutdown.grace; "Stopping");
+            signals.sleep_unless_hurried(shutdown.delay).await;
+            shutdown.grace
+        }
+        End::Replaced(..) => process.config().gateway.upgrade.grace,
+    };
+    let (leaving, idle) = match &end {
+        End::Stop => (Leaving::Nobody, DRAIN_IDLE),
+        End::Replaced(..) => (Leaving::Successor, DRAIN_IDLE_REPLACED),
+    };
     process.drain();
     let _ = stop.send(true);
-    let _ = accepting.await;
+    let closed = points.close(leaving).await;
+    let receipt = leave::announce(end, grace).await;
+    moment.set(idle.min(grace));
     let _ = drain.send(true);
-    signals.drained(&count, shutdown.grace).await;
+    signals.drained(&closed, grace, shutdown.grace).await;
+    alive.abort();
     ticking.abort();
+    receipt.give(closed.tally(process.metrics().open_streams())).await;
     Ok(())
 }
 
-fn listen(gateway: &GatewayConfig) -> Result<(TcpListener, SocketAddr)> {
-    let text = gateway.entry_points.web.address.as_str();
-    let address: SocketAddr = text.parse().with_context(|| format!("entry point web: {text}"))?;
-    let listener = entry::bind(address).with_context(|| format!("entry point web: cannot listen on {text}"))?;
-    let bound = listener.local_addr().context("asking for the bound address")?;
-    Ok((listener, bound))
+/// Answers callers; those that want an upgrade come out here.
+fn callers(process: &Arc<Process>, points: &Points) -> (mpsc::Receiver<Caller>, JoinHandle<()>) {
+    let (asked, callers) = mpsc::channel(1);
+    let (process, counts) = (process.clone(), points.counts());
+    let tally = move || points::tally(&counts, process.metrics().open_streams());
+    let listening = tokio::spawn(async move {
+        match Control::open() {
+            Ok(control) => control.serve(asked, tally).await,
+            Err(error) => {
+                log::error!(error:% = error; "`goma upgrade` will not find this process");
+                // As long as this end is open, waiting for a caller is no mistake.
+                std::future::pending::<()>().await;
+                drop(asked);
+            }
+        }
+    });
+    (callers, listening)
 }
 
-fn web(
+fn entry(
     process: &Arc<Process>,
     gateway: &GatewayConfig,
-    log: &LogHandle,
+    name: &str,
+    app: Arc<HttpProxy<Gateway>>,
     shutdown: watch::Receiver<bool>,
-    count: Arc<Count>,
-    threads: usize,
+    drain_idle: Moment,
 ) -> Entry<HttpProxy<Gateway>> {
     let metrics = process.metrics().clone();
     Entry {
-        name: "web".into(),
-        app: Arc::new(proxy(process, gateway, log, threads)),
+        name: name.into(),
+        app,
         settings: entry_settings(gateway),
         http2: http2(gateway),
         shutdown,
-        count,
+        drain_idle,
+        count: Arc::default(),
         refused: Arc::new(move |refused: &Refused<'_>| {
             metrics.refused(Reason::of_refusal(refused.refusal.status));
             log::debug!(entry_point = refused.entry_point, peer:% = refused.peer; "Refused a request: {}", refused.refusal);
@@ -160,12 +243,14 @@ fn entry_settings(gateway: &GatewayConfig) -> Settings {
             total: bound(gateway.limits.max_connections),
             by_address: bound(gateway.limits.max_connections_per_address),
         },
-        drain_idle: DRAIN_IDLE.min(gateway.shutdown.grace),
     }
 }
 
-/// While draining, how long an idle connection may still bring a request.
+/// While draining, how long an idle connection may still bring a request. Closing it always meets some request on its way;
+/// the longer the wait, the fewer connections are left that could have one.
 const DRAIN_IDLE: Duration = Duration::from_secs(2);
+/// The same where nobody waits for the process to end.
+const DRAIN_IDLE_REPLACED: Duration = Duration::from_secs(10);
 
 /// Goma has no limits unless configured; here a client that stops moving is let go.
 fn deadlines(gateway: &GatewayConfig) -> Deadlines {
@@ -200,6 +285,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("gateway.networking.transport.maxIdleConns", old.transport.max_idle_conns != new.transport.max_idle_conns),
         ("gateway.networking.dnsCache", old.dns_cache != new.dns_cache),
         ("gateway.tls", old.tls != new.tls),
+        ("gateway.workers", old.workers != new.workers),
         ("gateway.redis", old.redis != new.redis),
     ];
     changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()

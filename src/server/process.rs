@@ -259,13 +259,16 @@ pub fn log_settings(gateway: &Gateway) -> LogSettings {
 }
 
 /// Keeps gauges and country databases up to date.
-pub async fn tick(process: Arc<Process>, count: Arc<Count>) {
-    let connections = process.metrics().connections("web");
+pub async fn tick(process: Arc<Process>, points: Vec<(&'static str, Arc<Count>)>) {
+    let gauge = |(name, count): (&'static str, Arc<Count>)| (process.metrics().connections(name), count);
+    let points: Vec<_> = points.into_iter().map(gauge).collect();
     let mut every = tokio::time::interval(Duration::from_secs(1));
     let mut looking: Option<JoinHandle<()>> = None;
     loop {
         every.tick().await;
-        connections.set(i64::try_from(count.open()).unwrap_or(i64::MAX));
+        for (connections, count) in &points {
+            connections.set(i64::try_from(count.open()).unwrap_or(i64::MAX));
+        }
         process.metrics().log_dropped(process.log.dropped());
         let geo = process.workshop.tools.geo.clone();
         if looking.as_ref().is_none_or(JoinHandle::is_finished) {

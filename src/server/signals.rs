@@ -1,12 +1,12 @@
-//! Signals: SIGHUP reads the configuration again, SIGTERM and SIGINT stop, SIGQUIT and SIGUSR2 are said no to.
+//! Signals: SIGHUP reads the configuration again, SIGUSR2 has the process replaced by the program on disk, SIGTERM and SIGINT
+//! stop it, SIGQUIT is said no to.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
-use super::process::Process;
-use crate::entry::Count;
+use super::points::Closed;
 
 /// The signals of the process; installed before anything is served, since their default action would end it.
 pub struct Signals {
@@ -15,6 +15,19 @@ pub struct Signals {
     upgrade: Option<Signal>,
     terminate: Option<Signal>,
     interrupt: Option<Signal>,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// To read the configuration again.
+    Reload,
+    /// Nothing that is done here.
+    Quit,
+    /// To be replaced.
+    Upgrade,
+    /// To stop.
+    Stop,
 }
 
 impl Signals {
@@ -29,21 +42,14 @@ impl Signals {
         }
     }
 
-    /// Serves signals until one of them says stop. A reload under way does not hold that up.
-    pub async fn until_told_to_stop(&mut self, process: &Arc<Process>) {
-        loop {
-            tokio::select! {
-                () = next(&mut self.hangup) => {
-                    log::info!("SIGHUP: reading the configuration");
-                    let process = process.clone();
-                    // What went wrong is logged there.
-                    tokio::spawn(async move { process.reload().await });
-                }
-                () = next(&mut self.quit) => log::warn!("SIGQUIT is ignored; use SIGTERM to stop"),
-                () = next(&mut self.upgrade) => log::warn!("SIGUSR2 is ignored: upgrades are not supported yet"),
-                () = next(&mut self.terminate) => return,
-                () = next(&mut self.interrupt) => return,
-            }
+    /// What is asked next.
+    pub async fn next(&mut self) -> Heard {
+        tokio::select! {
+            () = next(&mut self.hangup) => Heard::Reload,
+            () = next(&mut self.quit) => Heard::Quit,
+            () = next(&mut self.upgrade) => Heard::Upgrade,
+            () = next(&mut self.terminate) => Heard::Stop,
+            () = next(&mut self.interrupt) => Heard::Stop,
         }
     }
 
@@ -55,14 +61,19 @@ impl Signals {
         }
     }
 
-    /// Waits for the last connection, at most `grace`, and not at all after a SIGINT.
-    pub async fn drained(&mut self, count: &Count, grace: Duration) {
-        tokio::select! {
-            () = count.none_left() => log::info!("Stopped; every connection ended by itself"),
-            () = tokio::time::sleep(grace) => {
-                log::warn!(connections = count.open(); "Stopped; the grace period is over, open connections are cut");
+    /// Waits for the last connection, at most `grace`, and not at all after a SIGINT. A SIGTERM leaves `shorter`.
+    pub async fn drained(&mut self, points: &Closed, grace: Duration, shorter: Duration) {
+        let mut until = Instant::now() + grace;
+        loop {
+            tokio::select! {
+                () = points.none_left() => return log::info!("Stopped; every connection ended by itself"),
+                () = tokio::time::sleep_until(until) => {
+                    let open = points.open();
+                    return log::warn!(connections = open; "Stopped; the grace period is over, open connections are cut");
+                }
+                () = next(&mut self.interrupt) => return log::warn!(connections = points.open(); "Stopped at once"),
+                () = next(&mut self.terminate) => until = until.min(Instant::now() + shorter),
             }
-            () = next(&mut self.interrupt) => log::warn!(connections = count.open(); "Stopped at once"),
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Metrics {
     registry: Registry,
     shared: Arc<Shared>,
     connections: IntGaugeVec,
+    streams: IntGaugeVec,
+    upgrades: IntCounterVec,
     exploits: IntCounterVec,
     reloads: IntCounterVec,
     bots: IntCounterVec,
@@ -47,6 +49,17 @@ pub enum Reload {
     Failed,
 }
 
+/// What came of a request to be replaced by a newer program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgraded {
+    /// This process has taken over from another one.
+    Succeeded,
+    /// The new program did not come to serve; this process does.
+    Failed,
+    /// It was not the time for it.
+    Refused,
+}
+
 impl Metrics {
     /// Starts counting; the process's uptime counts from here.
     #[expect(clippy::new_without_default, reason = "starts a clock; a default would hide that")]
@@ -55,6 +68,8 @@ impl Metrics {
             registry: Registry::new(),
             shared: Arc::new(Shared::default()),
             connections: table::CONNECTIONS.gauges(),
+            streams: table::STREAMS.gauges(),
+            upgrades: table::UPGRADES.counters(),
             exploits: table::EXPLOITS.counters(),
             reloads: table::RELOADS.counters(),
             bots: table::BOTS.counters(),
@@ -69,9 +84,11 @@ impl Metrics {
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
+        metrics.register(metrics.streams.clone());
         metrics.register(metrics.auth_outside.clone());
         for counters in [
             &metrics.reloads,
+            &metrics.upgrades,
             &metrics.exploits,
             &metrics.bots,
             &metrics.geo_denied,
@@ -115,6 +132,27 @@ impl Metrics {
     /// The gauge of open connections of an entry point; a handle to keep, not to look up per connection.
     pub fn connections(&self, entry_point: &str) -> IntGauge {
         self.connections.with_label_values(&[entry_point])
+    }
+
+    /// The gauge of open streams that have no end of their own, `websocket` or `events`.
+    pub fn streams(&self, kind: &str) -> IntGauge {
+        self.streams.with_label_values(&[kind])
+    }
+
+    /// Open streams of all kinds.
+    pub fn open_streams(&self) -> u64 {
+        let open: i64 = STREAM_KINDS.iter().map(|kind| self.streams(kind).get()).sum();
+        u64::try_from(open).unwrap_or(0)
+    }
+
+    /// An upgrade was tried.
+    pub fn upgraded(&self, result: Upgraded) {
+        let word = match result {
+            Upgraded::Succeeded => "succeeded",
+            Upgraded::Failed => "failed",
+            Upgraded::Refused => "refused",
+        };
+        self.upgrades.with_label_values(&[word]).inc();
     }
 
     /// Bots by action, category and guard; take counters from it when building, not per request.
@@ -186,6 +224,9 @@ impl Metrics {
         (CONTENT_TYPE, page)
     }
 }
+
+/// Kinds of [`Metrics::streams`].
+const STREAM_KINDS: [&str; 2] = ["websocket", "events"];
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

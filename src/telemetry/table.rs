@@ -91,6 +91,10 @@ declare! {
         "Requests that looked like an attack to exploit protection, by what they looked like and where.";
     CONNECTIONS = Gauge "goma_edge_connections" ["entry_point"]
         "Connections from clients that are open now.";
+    STREAMS = Gauge "goma_edge_streams" ["kind"]
+        "Open WebSockets (websocket) and event streams (events).";
+    UPGRADES = Counter "goma_edge_upgrades_total" ["result"]
+        "Swaps of the program: succeeded counts in the process that took over, failed and refused in the one that serves on.";
     RELOADS = Counter "goma_edge_reloads_total" ["result"]
         "Attempts to apply a configuration: applied, unchanged or failed.";
     RELOADED_AT = Gauge "goma_edge_config_last_reload_success_timestamp_seconds" []

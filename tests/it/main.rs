@@ -40,6 +40,7 @@ mod routing;
 mod stop;
 mod streaming;
 mod timeouts;
+mod upgrade;
 mod user_agents;
 mod watching;
 mod websocket;

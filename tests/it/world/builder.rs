@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use super::cli::{self, Output};
 use super::gateway::Gateway;
-use super::{eventually, place};
+use super::{eventually, place, upgrade};
 
 /// A gateway to be started; awaiting it starts it and waits until it is ready.
 #[derive(Default)]
@@ -19,6 +19,7 @@ pub struct Builder {
     middlewares: String,
     files: Vec<(String, String)>,
     env: Vec<(String, String)>,
+    swappable: bool,
 }
 
 impl Builder {
@@ -59,6 +60,11 @@ impl Builder {
         self
     }
 
+    /// Its program can be swapped, see [`Gateway::upgrade`].
+    pub fn swappable(self) -> Builder {
+        Builder { swappable: true, ..self }
+    }
+
     pub async fn start(self) -> Gateway {
         let gateway = self.spawn();
         eventually("the gateway is ready", async || {
@@ -88,6 +94,10 @@ impl Builder {
         }
         let port = place::free_port();
         let mut command = cli::binary();
+        if self.swappable {
+            upgrade::link(folder.path());
+            command = cli::by_name(&folder.path().join(upgrade::PROGRAM));
+        }
         command.current_dir(folder.path()).args(["server", "-c", "goma.yml"]);
         // Variables win over the file, so that any file at all can be started here.
         command.env("GOMA_ENTRYPOINT_WEB_ADDRESS", format!("127.0.0.1:{port}"));

@@ -38,9 +38,17 @@ pub async fn goma_in(folder: &Path, env: &[(&str, &str)], arguments: &[&str]) ->
     run.await.expect("the run does not panic")
 }
 
+/// Where the binary under test stands.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_goma");
+
 /// The binary under test in a clean environment.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_goma"));
+    by_name(Path::new(PROGRAM))
+}
+
+/// The same, called by another name.
+pub fn by_name(name: &Path) -> Command {
+    let mut command = Command::new(name);
     for (name, _) in std::env::vars_os() {
         let ours = name.to_string_lossy();
         if ours.starts_with("GOMA_") || ours.starts_with("VAULT_") || ours == "RUST_LOG" {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
@@ -13,14 +14,16 @@ use super::builder::{Builder, Words, document};
 use super::cli::Output;
 use super::client::{Connection, Request};
 use super::events::Events;
-use super::eventually;
 use super::http2::Http2;
 use super::origin::lock;
 use super::websocket::WebSocket;
+use super::{eventually, upgrade};
 
 /// A running gateway; it is killed when the story is over, and its log is shown when the story failed.
 pub struct Gateway {
     child: Mutex<Child>,
+    /// The process that serves.
+    serving: AtomicU32,
     port: u16,
     folder: TempDir,
     stdout: Captured,
@@ -71,7 +74,12 @@ impl Gateway {
     }
 
     pub fn pid(&self) -> u32 {
-        lock(&self.child).id()
+        self.serving.load(Ordering::Relaxed)
+    }
+
+    /// Another process serves in its place.
+    pub fn is_now(&self, pid: u32) {
+        self.serving.store(pid, Ordering::Relaxed);
     }
 
     /// The folder with `goma.yml` and the files beside it.
@@ -240,7 +248,8 @@ impl Gateway {
     pub(super) fn of(mut child: Child, port: u16, folder: TempDir, words: Words) -> Gateway {
         let stdout = Captured::from(child.stdout.take().expect("piped"));
         let stderr = Captured::from(child.stderr.take().expect("piped"));
-        Gateway { child: Mutex::new(child), port, folder, stdout, stderr, words }
+        let serving = AtomicU32::new(child.id());
+        Gateway { child: Mutex::new(child), serving, port, folder, stdout, stderr, words }
     }
 
     /// What it left behind, once it has exited.
@@ -257,6 +266,9 @@ impl Drop for Gateway {
         let mut child = lock(&self.child);
         let _ = child.kill();
         let _ = child.wait();
+        if self.file(upgrade::PROGRAM).exists() {
+            upgrade::end_all(self.folder.path());
+        }
         if std::thread::panicking() {
             eprintln!("--- the gateway said ---\n{}{}", self.stdout.text(), self.stderr.text());
         }

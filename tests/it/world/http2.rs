@@ -48,13 +48,17 @@ impl Reply2 {
 
 impl Http2 {
     pub async fn connect(port: u16) -> Http2 {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the gateway accepts");
-        let (send, connection) = h2::client::handshake(stream).await.expect("the gateway speaks HTTP/2");
+        Http2::try_connect(port).await.expect("the gateway accepts and speaks HTTP/2")
+    }
+
+    pub async fn try_connect(port: u16) -> std::io::Result<Http2> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let (send, connection) = h2::client::handshake(stream).await.map_err(std::io::Error::other)?;
         tokio::spawn(async move {
             // How it ended is what the streams say.
             let _ = connection.await;
         });
-        Http2 { send, authority: "gateway.test".to_owned() }
+        Ok(Http2 { send, authority: "gateway.test".to_owned() })
     }
 
     /// The `:authority` of the requests to come.
@@ -70,6 +74,14 @@ impl Http2 {
     pub async fn get(&self, path: &str) -> Reply2 {
         let request = self.request("GET", path).body(()).expect("a request");
         self.call(request, true).await.finish().await.expect("a whole response")
+    }
+
+    /// Opens a stream, unless the connection takes none any more.
+    pub async fn try_get(&self, path: &str) -> Result<Call, h2::Error> {
+        let request = self.request("GET", path).body(()).expect("a request");
+        let mut ready = timeout(PATIENCE, self.send.clone().ready()).await.expect("in time")?;
+        let (response, send) = ready.send_request(request, true)?;
+        Ok(Call { send, response: Some(response) })
     }
 
     /// A unary call as gRPC makes it.
