@@ -515,7 +515,7 @@ pub fn dress(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) -> Res
 
 /// Seconds for which something is fresh; negative when it is stale.
 pub fn ttl(fresh_until: u64, now: u64) -> i64 {
-    let seconds = |ms: u64| i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+    let seconds = |ms: u64| i64::try_from(ms.div_ceil(1000)).unwrap_or(i64::MAX);
     if fresh_until >= now { seconds(fresh_until - now) } else { -seconds(now - fresh_until) }
 }
 

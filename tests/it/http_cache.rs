@@ -349,16 +349,19 @@ async fn many_requests_at_once_are_one_for_the_backend() {
 #[tokio::test]
 async fn others_read_along_while_a_response_comes() {
     let origin = Origin::start().await;
-    let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\n01234";
-    origin.on("/long", Answer::raw_held(&[head, "56789"]));
+    let (one, two) = ("1".repeat(40_000), "2".repeat(40_000));
+    let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 80000\r\n\r\n";
+    origin.on("/long", Answer::raw_held(&[&format!("{head}{one}"), &two]));
     let gateway = caching(&origin, "maxTtl: 3600, lock: 20s").await;
     let (_, mut first, _) = gateway.get("/long").open().await;
     let (reply, mut second, _) = gateway.get("/long").open().await;
-    assert_eq!(reply.status, 200);
-    assert_eq!(second.wire.exactly(5).await.unwrap()[..], b"01234"[..], "before it is whole");
+    assert_eq!((reply.status, status(&reply)), (200, "HIT"));
+    // Pingora holds back what is smaller than a packet.
+    assert_eq!(second.wire.exactly(30_000).await.unwrap(), one[..30_000], "before it is whole");
     origin.release();
-    assert_eq!(second.wire.exactly(5).await.unwrap()[..], b"56789"[..]);
-    assert_eq!(first.wire.exactly(10).await.unwrap()[..], b"0123456789"[..]);
+    for (client, left) in [(&mut second, 50_000), (&mut first, 80_000)] {
+        assert!(client.wire.exactly(left).await.unwrap().ends_with(two.as_bytes()));
+    }
     assert_eq!((origin.seen().len(), status(&gateway.get("/long").await)), (1, "HIT"));
 }
 
@@ -367,7 +370,8 @@ async fn a_body_that_is_cut_off_or_too_large_is_not_stored() {
     let origin = Origin::start().await;
     origin.on("/cut", Answer::cut("0123456789", 5).header("Cache-Control", "max-age=60"));
     let gateway = caching(&origin, "maxTtl: 3600, maxObjectSize: 64Ki").await;
-    assert!(gateway.get("/cut").attempt().await.is_err());
+    let cut = gateway.get("/cut").attempt().await;
+    assert!(cut.is_err() || cut.is_ok_and(|reply| reply.status == 502));
     origin.on("/cut", fresh("whole"));
     let reply = gateway.get("/cut").await;
     assert_eq!((status(&reply), reply.text().as_str()), ("MISS", "whole"));
