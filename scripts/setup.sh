@@ -15,6 +15,7 @@ if [ "${1:-build}" = test ]; then
     want gpg gnupg
     [ -x /usr/sbin/slapd ] || need+=(slapd)
     want node nodejs
+    want redis-server redis-server
     want npm npm
 fi
 if [ "${1:-build}" = bench ]; then

@@ -29,6 +29,7 @@ pub mod ldap;
 pub mod oauth;
 pub mod paths;
 mod ranges;
+pub mod rate_limit;
 mod reading;
 pub mod redirects;
 pub mod reference;
@@ -63,6 +64,8 @@ use crate::cache::zone::Zones;
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
 use crate::geoip::GeoIp;
+use crate::limit::Limits;
+use crate::redis::Redis;
 use crate::reply::Reply;
 use crate::telemetry::metrics::Metrics;
 
@@ -201,6 +204,10 @@ pub struct Tools {
     pub key_sets: jwt::KeySets,
     /// What `httpCache` stores.
     pub caches: Zones,
+    /// Buckets, refusals and bans of all limits.
+    pub limits: Arc<Limits>,
+    /// The shared Redis, if one is configured; whether it is in use now, it knows itself.
+    pub redis: Option<Redis>,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -209,6 +216,8 @@ pub struct Scope<'a> {
     pub place: &'a Place,
     /// Name of the definition.
     pub name: &'a str,
+    /// How often the chain has the same definition before.
+    pub nth: usize,
     /// Name of the route; empty when a definition is only checked.
     pub route: &'a str,
     /// `path` of the route.
@@ -321,6 +330,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<ldap::Ldap>(),
     Kind::of::<jwt::Jwt>(),
     Kind::of::<oauth::OAuth>(),
+    Kind::of::<rate_limit::RateLimit>(),
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),
@@ -328,4 +338,4 @@ pub const KINDS: &[Kind] = &[
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
-pub const LATER: &[&str] = &["rateLimit", "ratelimit"];
+pub const LATER: &[&str] = &[];

@@ -445,6 +445,7 @@ fn prepare(
     old: Option<&Arc<Entry>>,
 ) -> std::result::Result<Prepared, &'static str> {
     let came = freshness::now();
+    let sent = if cached.sent == 0 { came } else { cached.sent.min(came) };
     let rule = &cached.rule;
     let merged = old.map(|old| {
         let control = ResponseControl::of(headers);
@@ -459,7 +460,7 @@ fn prepare(
     }
     let control = ResponseControl::of(&whole);
     let cookies = request.headers.contains_key(header::COOKIE) && rule.parts.cookies.is_empty();
-    let asked = Asked { authorized: cached.authorized, cookies, times: (cached.sent.min(came), came) };
+    let asked = Asked { authorized: cached.authorized, cookies, times: (sent, came) };
     let terms = rule.policy.terms(status, &whole, &control, &asked)?;
     let selecting = Selecting::of(&whole, &rule.vary).ok_or("vary")?;
     let variant = selecting.variant(&request.headers);
@@ -481,7 +482,7 @@ fn prepare(
         declared,
         most: rule.most,
         renews: old.cloned(),
-        sent: cached.sent,
+        sent,
     })
 }
 
