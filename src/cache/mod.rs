@@ -7,6 +7,7 @@
 //! | [`key`], [`vary`] | which requests are the same |
 //! | [`entry`], [`store`], `queues` | stored responses within a number of bytes, and which of them stay |
 //! | [`fill`], [`prepared`], [`storage`] | responses under way, and the store as Pingora wants to see it |
+//! | [`shared`], [`purges`], `wire` | what gateways share in Redis, and purges that reach all of them |
 //! | [`zone`] | a cache of its own for each definition and route; purges |
 //! | [`status`] | what the cache did, in words |
 
@@ -16,10 +17,13 @@ pub mod fill;
 pub mod freshness;
 pub mod key;
 pub mod prepared;
+pub mod purges;
 mod queues;
+pub mod shared;
 pub mod status;
 pub mod storage;
 pub mod store;
 mod targeted;
 pub mod vary;
+mod wire;
 pub mod zone;

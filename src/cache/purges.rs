@@ -4,7 +4,8 @@
 //! `url`, `prefix`, `tag`, `route`, and `soft`.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -12,7 +13,7 @@ use super::entry::Subject;
 use super::freshness::now;
 use super::shared::PREFIX;
 use super::wire::Notice;
-use super::zone::{Purge, Zones};
+use super::zone::{Purge, WeakZones, Zones};
 use crate::redis::{News, Redis, cmd, pipe};
 
 /// The purges of late.
@@ -93,7 +94,7 @@ fn record(at: u64, notice: &[u8]) -> crate::redis::Pipeline {
 }
 
 /// Follows the channel for as long as the caches are there.
-pub fn follow(zones: Weak<Zones>, purges: Arc<Purges>, redis: Redis, handle: &Handle) {
+pub fn follow(zones: WeakZones, purges: Arc<Purges>, redis: Redis, handle: &Handle) {
     let mut news = redis.subscribe(vec![format!("{PREFIX}purge")]);
     handle.spawn(async move {
         while let Some(news) = news.next().await {
@@ -130,6 +131,13 @@ fn heard(zones: &Zones, purges: &Purges, redis: &Redis, payload: &[u8]) {
 
 /// What was purged while this gateway did not listen.
 async fn catch_up(zones: &Zones, purges: &Purges, redis: &Redis) {
+    // The client of the calls may find Redis a little later than that of the channel.
+    for _ in 0..100 {
+        if redis.is_up() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let list = cmd("ZRANGE").arg(format!("{PREFIX}purges")).arg(0).arg(-1).to_owned();
     let Ok(notices) = redis.call::<Vec<Vec<u8>>>(&list).await else { return };
     for notice in notices.iter().filter_map(|bytes| Notice::read(bytes)) {

@@ -82,7 +82,7 @@ impl Shared {
     async fn read(&self, key: u128, request: &HeaderMap) -> Option<Entry> {
         let url = self.url_key(key);
         let mut both = pipe();
-        both.get(&url).get(format!("{url}:0"));
+        both.cmd("GET").arg(&url).cmd("GET").arg(format!("{url}:0"));
         let (names, plain): (Option<String>, Option<Vec<u8>>) = self.redis.pipeline(&both).await.ok()?;
         let vary = HeaderMap::from_iter([(header::VARY, HeaderValue::from_str(&names?).ok()?)]);
         let selecting = Selecting::of(&vary, &[])?;

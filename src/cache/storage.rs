@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora_cache::key::{CacheHashKey, HashBinary};
@@ -24,11 +25,13 @@ use super::entry::{Body, Entry};
 use super::fill::{Cursor, End, Fill};
 use super::freshness::now;
 use super::prepared::{Carried, Prepared};
+use super::shared::{Asking, Shared};
 use super::store::Store;
 
 /// One way of writing to a store.
 pub struct Tier {
     store: &'static Store,
+    shared: &'static ArcSwapOption<Shared>,
     streaming: bool,
     /// Responses under way, for the client that each was asked for by.
     under_way: Mutex<HashMap<u64, Arc<Fill>>>,
@@ -37,8 +40,8 @@ pub struct Tier {
 
 impl Tier {
     /// A tier of a store.
-    pub fn new(store: &'static Store, streaming: bool) -> Tier {
-        Tier { store, streaming, under_way: Mutex::default(), next: AtomicU64::new(1) }
+    pub fn new(store: &'static Store, shared: &'static ArcSwapOption<Shared>, streaming: bool) -> Tier {
+        Tier { store, shared, streaming, under_way: Mutex::default(), next: AtomicU64::new(1) }
     }
 
     fn show(&self, fill: &Arc<Fill>) -> u64 {
@@ -73,8 +76,8 @@ pub fn pingora_key(key: u128) -> CacheKey {
 
 #[async_trait]
 impl Storage for Tier {
-    async fn lookup(&'static self, key: &CacheKey, _: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
-        let (key, variant) = key_of(key);
+    async fn lookup(&'static self, asked: &CacheKey, _: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
+        let (key, variant) = key_of(asked);
         let entry = self.store.get(key, variant);
         let at = now();
         if entry.as_ref().is_none_or(|entry| entry.terms.fresh_until <= at)
@@ -87,10 +90,14 @@ impl Storage for Tier {
             let hit: HitHandler = Box::new(Reading { fill: fill.clone(), cursor: Cursor::default(), to: usize::MAX });
             return Ok(Some((Carried::Fill(fill).meta(), hit)));
         }
-        Ok(entry.map(|entry| {
-            let hit: HitHandler = Box::new(Hit { entry: entry.clone(), from: 0, to: usize::MAX });
-            (Carried::Entry(entry).meta(), hit)
-        }))
+        if entry.as_ref().is_none_or(|entry| entry.terms.fresh_until <= at)
+            && let Some(shared) = self.shared.load_full()
+            && let Some(Asking(request)) = asked.extensions.get::<Asking>()
+            && let Some(found) = shared.fetch(key, request).await
+        {
+            return Ok(Some(hit(self.store.put(key, found))));
+        }
+        Ok(entry.map(hit))
     }
 
     async fn lookup_streaming_write(
@@ -126,7 +133,7 @@ impl Storage for Tier {
 
     async fn update_meta(&'static self, _: &CacheKey, meta: &CacheMeta, _: &SpanHandle) -> Result<bool> {
         let Some(Carried::Prepared(prepared)) = Carried::of(meta) else { return Ok(false) };
-        Ok(renew(self.store, prepared))
+        Ok(renew(self.store, self.shared, prepared))
     }
 
     fn support_streaming_partial_write(&self) -> bool {
@@ -138,11 +145,22 @@ impl Storage for Tier {
     }
 }
 
+fn hit(entry: Arc<Entry>) -> (CacheMeta, HitHandler) {
+    let hit: HitHandler = Box::new(Hit { entry: entry.clone(), from: 0, to: usize::MAX });
+    (Carried::Entry(entry).meta(), hit)
+}
+
 /// Stores what the backend said of an entry that is still good. `false`: it is in the store no more.
-pub fn renew(store: &Store, prepared: &Prepared) -> bool {
+pub fn renew(store: &Store, shared: &ArcSwapOption<Shared>, prepared: &Prepared) -> bool {
     let Some(old) = &prepared.renews else { return false };
-    !store.purged_since(prepared.sent)
-        && store.replace(prepared.key, old, old.renewed(prepared.head.clone(), prepared.terms))
+    if store.purged_since(prepared.sent) {
+        return false;
+    }
+    let renewed = store.replace(prepared.key, old, old.renewed(prepared.head.clone(), prepared.terms));
+    if let (Some(entry), Some(shared)) = (&renewed, shared.load_full()) {
+        shared.save(prepared.key, entry.clone(), prepared.sent);
+    }
+    renewed.is_some()
 }
 
 /// Reads an entry.
@@ -243,7 +261,10 @@ impl HandleMiss for Writing {
             return Error::e_explain(ErrorType::InternalError, "the response is not as long as it says");
         }
         if !self.fill.is_forgotten() && !self.tier.store.purged_since(prepared.sent) {
-            self.tier.store.put(prepared.key, prepared.entry(body));
+            let entry = self.tier.store.put(prepared.key, prepared.entry(body));
+            if let Some(shared) = self.tier.shared.load_full() {
+                shared.save(prepared.key, entry, prepared.sent);
+            }
         }
         Ok(MissFinishType::Created(length))
     }

@@ -137,11 +137,11 @@ impl Store {
     }
 
     /// Puts an entry in, in place of the one of the same variant. One that is larger than the store is not put in.
-    pub fn put(&self, key: u128, mut entry: Entry) {
+    pub fn put(&self, key: u128, mut entry: Entry) -> Arc<Entry> {
         let weight = entry.weight();
         if weight > self.limit() {
             self.remove(key, Some(entry.variant));
-            return;
+            return Arc::new(entry);
         }
         let node = Arc::new(Node {
             key,
@@ -150,11 +150,12 @@ impl Store {
             ..Node::default()
         });
         entry.node = node.clone();
+        let entry = Arc::new(entry);
         let mut shard = self.write(key);
         let (mut freed, mut replaced) = (0, Vec::new());
         match shard.index.entry(key) {
             hash_map::Entry::Vacant(place) => {
-                place.insert(Resource { selecting: entry.selecting.clone(), variants: vec![Arc::new(entry)] });
+                place.insert(Resource { selecting: entry.selecting.clone(), variants: vec![entry.clone()] });
             }
             hash_map::Entry::Occupied(mut place) => {
                 let resource = place.get_mut();
@@ -168,7 +169,7 @@ impl Store {
                 if resource.variants.len() >= MOST_VARIANTS {
                     replaced.push(resource.variants.remove(0));
                 }
-                resource.variants.push(Arc::new(entry));
+                resource.variants.push(entry.clone());
             }
         }
         for old in &replaced {
@@ -186,15 +187,13 @@ impl Store {
         self.used.fetch_add(weight, Relaxed);
         self.used.fetch_sub(freed, Relaxed);
         self.shrink(shard_of(key));
+        entry
     }
 
     /// Replaces an entry by another one if it is still the one in the store.
-    pub fn replace(&self, key: u128, old: &Arc<Entry>, new: Entry) -> bool {
+    pub fn replace(&self, key: u128, old: &Arc<Entry>, new: Entry) -> Option<Arc<Entry>> {
         let there = self.get(key, Some(old.variant)).is_some_and(|known| Arc::ptr_eq(&known, old));
-        if there {
-            self.put(key, new);
-        }
-        there
+        there.then(|| self.put(key, new))
     }
 
     /// Removes a variant, or all of the URL. Returns how many.

@@ -67,7 +67,7 @@ fn one_look_through_everything_does_not_wash_out_what_is_asked_for() {
             }
         });
     }
-    (1000..5000).for_each(|key| store.put(spread(key), entry(1000)));
+    (1000..5000).for_each(|key| drop(store.put(spread(key), entry(1000))));
     let stayed = (0..100).filter(|key| has(&store, spread(*key))).count();
     assert!(stayed >= 90, "{stayed} of 100 stayed");
 }
@@ -95,7 +95,7 @@ fn the_hit_rate_is_well_above_that_of_lru() {
         let object = sums.partition_point(|sum| *sum < at) as u64;
         match has(&store, spread(object)) {
             true => hits += 1,
-            false => store.put(spread(object), entry(0)),
+            false => drop(store.put(spread(object), entry(0))),
         }
         clock += 1;
         if let Some(then) = lru.insert(object, clock) {
@@ -117,7 +117,7 @@ fn variants_of_a_url_push_out_the_oldest_and_go_together() {
     let store = Store::new(1 << 30);
     let selecting =
         Arc::new(Selecting::of(&HeaderMap::from_iter([(http::header::VARY, "a".parse().unwrap())]), &[]).unwrap());
-    (1..=100).for_each(|number| store.put(7, variant(1, number, selecting.clone())));
+    (1..=100).for_each(|number| drop(store.put(7, variant(1, number, selecting.clone()))));
     assert_eq!(store.entries(), MOST_VARIANTS);
     assert!(store.get(7, Some(1)).is_none() && store.get(7, Some(100)).is_some());
     store.put(7, entry(1));

@@ -200,7 +200,8 @@ mod tests {
         };
         let subject = Subject { place: "h/a".into(), tags: ["t".into()].into() };
         let body = Body::of(&[Bytes::from_static(b"body")]);
-        let entry = Entry::new(of_map(StatusCode::NOT_FOUND, headers), body, terms, 7, Arc::default(), Arc::new(subject));
+        let entry =
+            Entry::new(of_map(StatusCode::NOT_FOUND, headers), body, terms, 7, Arc::default(), Arc::new(subject));
         let bytes = Bytes::from(Meta::of(&entry, 9, 0).write(entry.body.blocks()));
         let (meta, rest) = Meta::read(&bytes).unwrap();
         let read = meta.entry(Body::of(&[rest]), 7, Arc::default()).unwrap();

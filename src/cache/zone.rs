@@ -1,22 +1,44 @@
 //! A cache of its own: what one `httpCache` definition stores on one route. Found again across reloads by those two names.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use pingora_cache::lock::CacheLock;
 use pingora_cache::predictor::Predictor;
+use tokio::runtime::Handle;
 
-use super::entry::Entry;
+use super::entry::Subject;
 use super::freshness::now;
+use super::purges::{self, Purges};
+use super::shared::Shared;
 use super::status::Tally;
 use super::storage::Tier;
 use super::store::Store;
+use crate::redis::Redis;
 use crate::telemetry::caches::CacheFigures;
 
 /// The caches of the process.
 #[derive(Clone, Default)]
-pub struct Zones(Arc<Mutex<Registry>>);
+pub struct Zones(Arc<Inner>);
+
+/// The same without keeping them.
+pub struct WeakZones(Weak<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    registry: Mutex<Registry>,
+    purges: Arc<Purges>,
+    redis: OnceLock<(Redis, Handle)>,
+}
+
+impl WeakZones {
+    /// The caches, while anybody keeps them.
+    pub fn upgrade(&self) -> Option<Zones> {
+        self.0.upgrade().map(Zones)
+    }
+}
 
 #[derive(Default)]
 struct Registry {
@@ -37,7 +59,7 @@ pub struct Zone {
     /// What it counts.
     pub tally: Tally,
     parts: Parts,
-    zones: Weak<Mutex<Registry>>,
+    zones: Weak<Inner>,
 }
 
 /// What Pingora holds of a cache.
@@ -51,6 +73,8 @@ pub struct Parts {
     pub plain: &'static Tier,
     /// Lets one request of many ask the backend.
     pub lock: &'static CacheLock,
+    /// What is shared with other gateways, where there is a Redis.
+    pub shared: &'static ArcSwapOption<Shared>,
     /// Remembers what was not to be stored, so that requests for it do not wait for each other.
     pub predictor: &'static Predictor<16>,
 }
@@ -58,10 +82,12 @@ pub struct Parts {
 impl Parts {
     fn new() -> Parts {
         let store: &'static Store = Box::leak(Box::new(Store::new(0)));
+        let shared: &'static ArcSwapOption<Shared> = Box::leak(Box::default());
         Parts {
             store,
-            streaming: Box::leak(Box::new(Tier::new(store, true))),
-            plain: Box::leak(Box::new(Tier::new(store, false))),
+            shared,
+            streaming: Box::leak(Box::new(Tier::new(store, shared, true))),
+            plain: Box::leak(Box::new(Tier::new(store, shared, false))),
             lock: Box::leak(CacheLock::new_boxed(LOCK_AGE)),
             predictor: Box::leak(Box::new(Predictor::new(PREDICTIONS, None))),
         }
@@ -74,15 +100,24 @@ const LOCK_AGE: Duration = Duration::from_secs(60);
 const PREDICTIONS: usize = 2048;
 
 impl Zones {
+    /// Shares what is stored from now on with other gateways, and follows their purges.
+    pub fn share(&self, redis: &Redis, handle: &Handle) {
+        if self.0.redis.set((redis.clone(), handle.clone())).is_ok() {
+            purges::follow(WeakZones(Arc::downgrade(&self.0)), self.0.purges.clone(), redis.clone(), handle);
+        }
+    }
+
     /// The cache of a definition on a route, with room for so many bytes: the one that is there, or an empty one.
     pub fn zone(&self, name: &str, route: &str, limit: usize) -> Arc<Zone> {
         let key = (name.to_owned(), route.to_owned());
-        let mut registry = lock(&self.0);
+        let mut registry = lock(&self.0.registry);
         if let Some(zone) = registry.live.get(&key).and_then(Weak::upgrade) {
             return zone;
         }
         let parts = registry.parked.pop().unwrap_or_else(Parts::new);
         parts.store.resize(limit);
+        let shared = |(redis, handle): &(Redis, Handle)| Shared::new(redis, handle, name, route, self.0.purges.clone());
+        parts.shared.store(self.0.redis.get().map(|there| Arc::new(shared(there))));
         let zone = Arc::new(Zone {
             name: key.0.clone(),
             route: key.1.clone(),
@@ -96,7 +131,7 @@ impl Zones {
 
     /// The caches in use, by name.
     pub fn all(&self) -> Vec<Arc<Zone>> {
-        let mut all: Vec<Arc<Zone>> = lock(&self.0).live.values().filter_map(Weak::upgrade).collect();
+        let mut all: Vec<Arc<Zone>> = lock(&self.0.registry).live.values().filter_map(Weak::upgrade).collect();
         all.sort_by(|a, b| (&a.route, &a.name).cmp(&(&b.route, &b.name)));
         all
     }
@@ -122,10 +157,23 @@ impl Zones {
         self.all().iter().map(figures).collect()
     }
 
-    /// Purges in all caches that are meant. Returns how many entries were.
+    /// Purges in all caches that are meant, and in those of other gateways. Returns how many entries were, here.
     pub fn purge(&self, purge: &Purge) -> usize {
+        self.tell(purge);
+        self.purge_here(purge)
+    }
+
+    /// Tells other gateways of a purge.
+    fn tell(&self, purge: &Purge) {
+        if let Some((redis, handle)) = self.0.redis.get() {
+            self.0.purges.tell(redis, handle, purge);
+        }
+    }
+
+    /// Purges in the caches of this gateway.
+    pub fn purge_here(&self, purge: &Purge) -> usize {
         let meant = |zone: &Arc<Zone>| purge.route.as_ref().is_none_or(|route| *route == zone.route);
-        self.all().iter().filter(|zone| meant(zone)).map(|zone| zone.purge(purge)).sum()
+        self.all().iter().filter(|zone| meant(zone)).map(|zone| zone.purge_here(purge)).sum()
     }
 }
 
@@ -138,10 +186,30 @@ impl std::ops::Deref for Zone {
 }
 
 impl Zone {
-    /// Purges what is meant. Returns how many entries were.
+    /// Purges what is meant, here and in other gateways. Returns how many entries were, here.
     pub fn purge(&self, purge: &Purge) -> usize {
+        self.tell(purge);
+        self.purge_here(purge)
+    }
+
+    /// Removes a URL whose response has changed, here and in other gateways.
+    pub fn invalidate(&self, key: u128, place: String) {
+        self.store.remove(key, None);
+        if let Some(shared) = self.shared.load_full() {
+            shared.forget(key);
+            self.tell(&Purge { what: What::Place(place), route: Some(self.route.clone()), soft: false });
+        }
+    }
+
+    fn tell(&self, purge: &Purge) {
+        if let Some(zones) = self.zones.upgrade() {
+            Zones(zones).tell(purge);
+        }
+    }
+
+    fn purge_here(&self, purge: &Purge) -> usize {
         let soft = purge.soft.then(now);
-        let count = self.store.purge(soft, |entry| purge.what.holds(entry));
+        let count = self.store.purge(soft, |entry| purge.what.is_about(&entry.subject));
         self.tally.purged(count);
         count
     }
@@ -150,8 +218,9 @@ impl Zone {
 impl Drop for Zone {
     fn drop(&mut self) {
         self.parts.store.clear();
+        self.parts.shared.store(None);
         if let Some(zones) = self.zones.upgrade() {
-            let mut registry = lock(&zones);
+            let mut registry = lock(&zones.registry);
             registry.live.retain(|_, zone| zone.strong_count() > 0);
             registry.parked.push(self.parts);
         }
@@ -187,13 +256,14 @@ pub enum What {
 }
 
 impl What {
-    fn holds(&self, entry: &Entry) -> bool {
-        let place = &entry.subject.place;
+    /// Whether it is about such an entry.
+    pub fn is_about(&self, subject: &Subject) -> bool {
+        let place = &subject.place;
         match self {
             What::All => true,
             What::Place(wanted) => **place == **wanted,
             What::Prefix(prefix) => place.starts_with(prefix.as_str()),
-            What::Tag(tag) => entry.subject.tags.iter().any(|known| **known == **tag),
+            What::Tag(tag) => subject.tags.iter().any(|known| **known == **tag),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::cache::directives::{RequestControl, ResponseControl};
 use crate::cache::entry::{self, Entry, Subject};
 use crate::cache::freshness::{self, Asked, Use};
 use crate::cache::prepared::{Carried, Prepared};
+use crate::cache::shared::Asking;
 use crate::cache::status::Outcome;
 use crate::cache::storage::{pingora_key, renew};
 use crate::cache::store::Found;
@@ -203,9 +204,15 @@ pub fn enable(session: &mut Session, ctx: &mut Ctx) {
 }
 
 /// The key in Pingora's form.
-pub fn key(ctx: &Ctx) -> Result<CacheKey> {
+pub fn key(session: &Session, ctx: &Ctx) -> Result<CacheKey> {
     match &ctx.cache {
-        Some(cached) => Ok(pingora_key(cached.key)),
+        Some(cached) => {
+            let mut key = pingora_key(cached.key);
+            if cached.rule.zone.as_ref().is_some_and(|zone| zone.shared.load().is_some()) {
+                key.extensions.insert(Asking(Arc::new(session.req_header().headers.clone())));
+            }
+            Ok(key)
+        }
         None => Error::e_explain(ErrorType::InternalError, "a cache key without a cache"),
     }
 }
@@ -289,11 +296,12 @@ pub fn came(session: &mut Session, ctx: &mut Ctx, head: &ResponseHeader) {
         _ if exchange.method.is_safe() => {}
         // RFC 9111 §4.4.
         _ if head.status.is_success() || head.status.is_redirection() => {
-            zone.store.remove(cached.key, None);
+            let place = |path: &str| format!("{}{path}", exchange.host.to_ascii_lowercase());
+            zone.invalidate(cached.key, place(&exchange.path));
             for name in [header::LOCATION, header::CONTENT_LOCATION] {
                 let target = head.headers.get(name).and_then(|value| value.to_str().ok());
-                if let Some(key) = target.and_then(|target| elsewhere(exchange, &cached.rule, target)) {
-                    zone.store.remove(key, None);
+                if let Some((key, path)) = target.and_then(|target| elsewhere(exchange, &cached.rule, target)) {
+                    zone.invalidate(key, place(&path));
                 }
             }
         }
@@ -348,12 +356,12 @@ fn freshen(request: &RequestHeader, exchange: &Exchange, cached: &Cached, head: 
         return;
     }
     if let Ok(prepared) = prepare(request, exchange, cached, StatusCode::OK, &head.headers, Some(&entry)) {
-        renew(zone.store, &prepared);
+        renew(zone.store, zone.shared, &prepared);
     }
 }
 
 /// The key of a URL that a response names, where it is of the same origin. RFC 9111 §4.4.
-fn elsewhere(exchange: &Exchange, rule: &Caching, target: &str) -> Option<u128> {
+fn elsewhere(exchange: &Exchange, rule: &Caching, target: &str) -> Option<(u128, String)> {
     let target = target.split('#').next()?;
     let (path, host) = match target.split_once("://") {
         Some((scheme, rest)) => {
@@ -374,7 +382,7 @@ fn elsewhere(exchange: &Exchange, rule: &Caching, target: &str) -> Option<u128> 
             format!("{folder}/{path}")
         }
     };
-    rule.parts.of_url(exchange.scheme, host, &path, query)
+    Some((rule.parts.of_url(exchange.scheme, host, &path, query)?, path))
 }
 
 /// Decides whether a response is stored, and how.

@@ -142,8 +142,8 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    fn cache_key_callback(&self, _: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
-        cached::key(ctx)
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        cached::key(session, ctx)
     }
 
     fn cache_vary_filter(&self, meta: &CacheMeta, _: &mut Ctx, request: &RequestHeader) -> Option<HashBinary> {

@@ -59,6 +59,8 @@ fn again(exchange: &Exchange) -> Exchange {
         cookies: Vec::new(),
         reason: Reason::Ok,
         why: std::borrow::Cow::Borrowed(""),
+        claims: exchange.claims.clone(),
+        limits: Vec::new(),
         ..*exchange
     }
 }

@@ -433,6 +433,9 @@ impl Workshop {
             caches,
             handle: handle.clone(),
         };
+        if let (Some(redis), Some(handle)) = (&tools.redis, &handle) {
+            tools.caches.share(redis, handle);
+        }
         let kept = crate::upstream::most_kept(config.gateway.transport.max_idle_conns);
         Workshop { upstreams: Registry::new(dns, kept, handle), tools, env: env.clone() }
     }

@@ -23,6 +23,7 @@ mod headers;
 mod health;
 mod http2;
 mod http_cache;
+mod http_cache_redis;
 mod jwt;
 mod jwt_keys;
 mod ldap;
