@@ -6,14 +6,15 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain |
-//! | [`entry`] | accepts connections, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
-//! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record |
+//! | [`entry`] | accepts connections, ends TLS, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
+//! | [`tls`] | certificates by server name, certificates of clients, resumption, stapling |
+//! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record; the usual request without a body goes a way of our own to its backend |
 //! | [`snapshot`] | compiles a configuration; the only place where names are looked up |
 //! | [`explain`] | `config explain`: walks a request through the real functions and tells, instead of sending it |
 //! | [`route`] | the table: a path tree with hosts at each node; also rewriting. Knows neither Pingora nor what it routes to |
 //! | [`middleware`] | the trait, the chain, `KINDS` (one line a kind), one file each |
 //! | [`limit`] | buckets, refusals and bans: in memory and in Redis, without HTTP |
-//! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer |
+//! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer, connections of our own |
 //! | [`cache`] | stored responses: storage and arithmetic, without HTTP phases |
 //! | [`telemetry`] | metrics in one table, log, access log |
 //! | [`redis`] | one Redis client for all: TLS, Sentinel, Cluster, time-outs, a breaker, channels |
@@ -22,16 +23,17 @@
 //! | [`admin`] | bodies of health, readiness and reload |
 //! | [`config`] | the Goma document as plain types: load, expansion, secrets, legacy keys, lenient scalars |
 //! | [`geoip`] | which country an address is in: a database that is read again when its file changes |
-//! | [`exchange`], [`reply`], [`gate`], [`trust`], [`fields`] | leaves: facts, replies, the framing gate and the canonical path, who the client is, cookies and query |
+//! | [`crypto`], [`exchange`], [`reply`], [`gate`], [`trust`], [`fields`] | leaves: the provider of cryptography, facts, replies, the framing gate and the canonical path, who the client is, cookies and query |
 //!
 //! The command line is `main.rs` with one file a command under `cli/`.
 //!
 //! Imports go one way: `main → {server, explain} → {entry, provider, proxy, admin} → snapshot → {route, middleware → cache, upstream,
-//! telemetry} → leaves`. Siblings do not import each other. Pingora's `Session` stays in `proxy` and `entry`.
+//! tls, telemetry} → leaves`. Siblings do not import each other. Pingora's `Session` stays in `proxy` and `entry`.
 
 pub mod admin;
 pub mod cache;
 pub mod config;
+pub mod crypto;
 pub mod entry;
 pub mod exchange;
 pub mod explain;
@@ -49,5 +51,6 @@ pub mod route;
 pub mod server;
 pub mod snapshot;
 pub mod telemetry;
+pub mod tls;
 pub mod trust;
 pub mod upstream;

@@ -28,9 +28,11 @@ use crate::trust;
 pub fn arrive(session: &mut Session, ctx: &mut Ctx) {
     ctx.conn = conn(session);
     tidy(session.req_header_mut());
-    let (peer, tls) = ctx.conn.as_ref().map_or((UNKNOWN, false), |conn| (conn.peer.ip(), conn.tls));
-    let exchange = exchange(session.req_header(), &ctx.snapshot, peer, tls);
-    ctx.plan = plan(&exchange, &ctx.snapshot);
+    let tls = ctx.conn.as_ref().and_then(|conn| conn.tls.as_ref());
+    let peer = ctx.conn.as_ref().map_or(UNKNOWN, |conn| conn.peer.ip());
+    let exchange = exchange(session.req_header(), &ctx.snapshot, peer, tls.is_some());
+    let misdirected = tls.is_some_and(|tls| ctx.snapshot.client_names.misdirected(tls.asked, &exchange.host));
+    ctx.plan = if misdirected { self::misdirected() } else { plan(&exchange, &ctx.snapshot) };
     ctx.exchange = Some(exchange);
 }
 
@@ -49,6 +51,11 @@ pub(crate) fn tidy(head: &mut RequestHeader) {
 fn conn(session: &Session) -> Option<Arc<ConnInfo>> {
     let digest = session.digest()?.proxy_digest.as_ref()?;
     digest.user_data.as_ref()?.downcast_ref::<Arc<ConnInfo>>().cloned()
+}
+
+/// On this connection nobody asked for the certificate that the name wants to see.
+fn misdirected() -> Plan {
+    Plan::Reply(Reply::plain(StatusCode::MISDIRECTED_REQUEST), Reason::Misdirected)
 }
 
 fn refused(refusal: &Refusal) -> Plan {
@@ -144,7 +151,15 @@ fn redirect(path: String, query: Option<&str>) -> Plan {
 pub async fn admit(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Option<(Reply, Reason, Form)> {
     if let Some(maintenance) = &route.maintenance {
         log::warn!(target: "access", route = &*route.name; "Route is in maintenance mode");
-        return Some((maintenance.clone(), Reason::Maintenance, Form::Bare));
+        let reply = match route.chain.shell.reader(session.req_header()) {
+            // Nothing else dresses it, but scripts of the page are to read it. Spec middlewares §6.1.
+            Some(origin) => maintenance
+                .clone()
+                .header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
+                .header(header::VARY, HeaderValue::from_static("Origin")),
+            None => maintenance.clone(),
+        };
+        return Some((reply, Reason::Maintenance, Form::Bare));
     }
     let exchange = ctx.exchange.as_mut()?;
     if let Some(metrics) = &route.metrics {

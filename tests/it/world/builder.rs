@@ -101,10 +101,11 @@ impl Builder {
         command.current_dir(folder.path()).args(["server", "-c", "goma.yml"]);
         // Variables win over the file, so that any file at all can be started here.
         command.env("GOMA_ENTRYPOINT_WEB_ADDRESS", format!("127.0.0.1:{port}"));
-        command.env("GOMA_ENTRYPOINT_WEB_SECURE_ADDRESS", format!("127.0.0.1:{}", place::free_port()));
+        let secure = place::free_port();
+        command.env("GOMA_ENTRYPOINT_WEB_SECURE_ADDRESS", format!("127.0.0.1:{secure}"));
         command.env("GOMA_ENABLE_METRICS", "true").env("GOMA_LOG_LEVEL", "warn");
         command.envs(self.env);
-        Gateway::of(command.spawn().expect("the binary starts"), port, folder, self.words)
+        Gateway::of(command.spawn().expect("the binary starts"), (port, secure), folder, self.words)
     }
 }
 
