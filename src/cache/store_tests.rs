@@ -73,7 +73,7 @@ fn one_look_through_everything_does_not_wash_out_what_is_asked_for() {
 }
 
 /// A million requests over 100,000 objects, asked for by Zipf's law with exponent 0.9, with room for 1 % of them. On this
-/// trace LRU has 40.1 %, this store about 47 %.
+/// trace LRU has 34.1 %, this store 44.9 %.
 #[test]
 fn the_hit_rate_is_well_above_that_of_lru() {
     const OBJECTS: usize = 100_000;
@@ -109,7 +109,7 @@ fn the_hit_rate_is_well_above_that_of_lru() {
         order.insert(clock, object);
     }
     println!("hit rate {:.1} %, LRU {:.1} %", f64::from(hits) / 1e4, f64::from(lru_hits) / 1e4);
-    assert!(hits > lru_hits + 40_000, "{hits} of a million, LRU {lru_hits}");
+    assert!(hits > lru_hits + 90_000, "{hits} of a million, LRU {lru_hits}");
 }
 
 #[test]
