@@ -77,7 +77,7 @@ pub enum Said {
     Refuses,
     /// Answers it.
     Answers,
-    /// Would ask another server; not tried here.
+    /// Would ask another server or checks a slow hash; not tried here.
     MustAsk,
     /// Changes the response.
     Applies,

@@ -3,6 +3,8 @@
 mod access_log;
 mod access_policy;
 mod admin;
+mod auth_attacks;
+mod auth_signs;
 mod backend_tls;
 mod balancing;
 mod basic;
@@ -36,6 +38,7 @@ mod middleware_properties;
 mod middlewares;
 mod oauth;
 mod oauth_attacks;
+mod oauth_redis;
 mod openid;
 mod rate_limit;
 mod rate_limit_shared;
