@@ -32,6 +32,8 @@ pub struct Explanation {
     pub peer_is_trusted: bool,
     /// `http` or `https` as the client sees it.
     pub scheme: &'static str,
+    /// What the handshake comes to; `null` without TLS.
+    pub tls: Option<Tls>,
     /// Whether the route is in maintenance.
     pub maintenance: bool,
     /// The chain, in its order.
@@ -52,6 +54,15 @@ pub struct Explanation {
     pub policies: Vec<String>,
     /// Routes that come near, the best first, and what became of each.
     pub considered: Vec<Considered>,
+}
+
+/// What a handshake for the request's host comes to.
+#[derive(Debug, Serialize)]
+pub struct Tls {
+    /// Names of the certificate that is shown, of one for each kind of key; no names for the one that signed itself.
+    pub certificates: Vec<Vec<String>>,
+    /// `required`, `checked` (when one is shown) or `not_asked`.
+    pub client_certificate: &'static str,
 }
 
 /// A middleware of the chain.

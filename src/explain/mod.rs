@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 
-pub use answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said};
+pub use answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said, Tls};
 use ask::Ask;
 
 use crate::config::{self, DEFAULT_FILE, Source};

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, header};
 use pingora_http::RequestHeader;
 
-use super::answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said};
+use super::answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said, Tls};
 use super::ask::Ask;
 use super::{backends, policies};
 use crate::admin;
@@ -32,9 +32,24 @@ pub fn explain(ask: &Ask, config: &Config, snapshot: &Snapshot) -> Explanation {
     arrive::tidy(&mut head);
     let exchange = arrive::exchange(&head, snapshot, ask.from.to_canonical(), ask.tls);
     let mut walk = Walk { config, snapshot, answer: facts(&exchange, snapshot), exchange, head };
+    walk.answer.tls = ask.tls.then(|| tls(config, snapshot, &walk.exchange.host));
     walk.considered();
     walk.go();
     walk.answer
+}
+
+/// The client asks for the host that its request is for.
+fn tls(config: &Config, snapshot: &Snapshot, authority: &str) -> Tls {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_ascii_lowercase();
+    // An address is no name to ask for.
+    let name = host.parse::<std::net::IpAddr>().is_err().then_some(&*host);
+    let certificates = snapshot.tls.index().choice(name).iter().map(|certificate| certificate.names.clone());
+    let client_certificate = match (snapshot.client_names.hold(name), config.gateway.tls.client_auth.required) {
+        (false, _) => "not_asked",
+        (true, false) => "checked",
+        (true, true) => "required",
+    };
+    Tls { certificates: certificates.collect(), client_certificate }
 }
 
 /// The gate stops a request before anybody asks who sent it.
