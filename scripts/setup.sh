@@ -16,6 +16,7 @@ if [ "${1:-build}" = test ]; then
     [ -x /usr/sbin/slapd ] || need+=(slapd)
     want node nodejs
     want npm npm
+    want systemd-socket-activate systemd
 fi
 if [ "${1:-build}" = bench ]; then
     want curl curl

@@ -37,6 +37,7 @@ mod rewriting;
 mod routing;
 mod stop;
 mod streaming;
+mod systemd;
 mod timeouts;
 mod upgrade;
 mod user_agents;
