@@ -5,7 +5,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain |
+//! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain, upgrade, service manager |
 //! | [`entry`] | accepts connections, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
 //! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record |
 //! | [`snapshot`] | compiles a configuration; the only place where names are looked up |
