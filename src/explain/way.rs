@@ -190,12 +190,12 @@ impl Walk<'_> {
                 continue;
             }
             let mut head = self.head.clone();
-            let prepared = forward::prepare(
-                &Forward { route, backend, client: &self.head, conn: None },
-                &self.exchange,
-                &mut head,
-            );
-            let Ok((rewritten, _)) = prepared else {
+            let forward = Forward { route, backend, client: &self.head, conn: None };
+            let prepared = forward::changes(&forward, &self.exchange, &head).and_then(|mut changes| {
+                let rewritten = changes.path.take();
+                changes.apply(self.head.version, &mut head).map(|()| rewritten)
+            });
+            let Ok(rewritten) = prepared else {
                 self.ends(Reason::Internal, 500);
                 return None;
             };

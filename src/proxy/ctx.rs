@@ -127,6 +127,14 @@ impl Ctx {
         }
     }
 
+    /// An attempt begins: its clock runs.
+    pub fn attempt(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.attempts += 1;
+        }
+        self.asked = Some(Instant::now());
+    }
+
     /// Notes how the exchange ended; the first word counts.
     pub fn ends(&mut self, reason: Reason) {
         if let Some(exchange) = &mut self.exchange

@@ -1,7 +1,8 @@
 //! Errors: another attempt, or a reply. The one place that turns an error into a status. Spec core §5.9.
 
+use std::net::IpAddr;
+
 use http::StatusCode;
-use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
 
@@ -44,11 +45,11 @@ const NO_BACKEND: &str = "NoBackend";
 
 /// No connection: the next backend, if there is one to try.
 ///
-/// `peer` is `None` when not even an address was found.
-pub fn connect(session: &Session, ctx: &mut Ctx, peer: Option<&HttpPeer>, mut error: Box<Error>) -> Box<Error> {
+/// `address` is `None` when not even that was found.
+pub fn connect(session: &Session, ctx: &mut Ctx, address: Option<IpAddr>, mut error: Box<Error>) -> Box<Error> {
     let earlier = judge(&error, ctx);
     ctx.failure = Some(earlier);
-    let again = another(session, ctx, peer, Failed::Connect);
+    let again = another(session, ctx, address, Failed::Connect);
     error.set_retry(again);
     error
 }
@@ -75,7 +76,7 @@ fn broken(error: &Error, reused: bool) -> Failed {
 }
 
 /// Reports to the backend, and decides whether to go on.
-fn another(session: &Session, ctx: &mut Ctx, peer: Option<&HttpPeer>, failure: Failed) -> bool {
+fn another(session: &Session, ctx: &mut Ctx, address: Option<IpAddr>, failure: Failed) -> bool {
     ctx.stop_upstream_clock();
     let (Some(pick), Some(exchange)) = (&ctx.pick, &ctx.exchange) else { return false };
     let limit = ctx.route().map_or(1, |route| route.upstream.attempts_limit());
@@ -88,8 +89,8 @@ fn another(session: &Session, ctx: &mut Ctx, peer: Option<&HttpPeer>, failure: F
         replayable: !session.as_downstream().retry_buffer_truncated(),
         replays: ctx.replays,
     });
-    if let (Failed::Connect, Some(peer)) = (failure, peer) {
-        pick.backend.report(peer, Outcome::ConnectFailed);
+    if let (Failed::Connect, Some(address)) = (failure, address) {
+        pick.backend.report(address, Outcome::ConnectFailed);
     }
     match decision {
         Decision::NextBackend => {

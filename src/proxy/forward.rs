@@ -3,10 +3,12 @@
 
 use std::net::IpAddr;
 
+use bytes::BytesMut;
 use http::header::{self, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Version};
 use pingora_error::{ErrorType, OrErr, Result};
-use pingora_http::RequestHeader;
+use pingora_http::{HeaderNameVariant, RequestHeader};
 
 use crate::entry::ConnInfo;
 use crate::exchange::Exchange;
@@ -102,7 +104,7 @@ pub fn waits_for_continue(forward: &Forward<'_>, head: &mut RequestHeader) -> bo
     }
 }
 
-/// What [`prepare`] needs to know beside the exchange.
+/// What [`changes`] needs to know beside the exchange.
 pub struct Forward<'a> {
     /// The route.
     pub route: &'a Route,
@@ -114,53 +116,142 @@ pub struct Forward<'a> {
     pub conn: Option<&'a ConnInfo>,
 }
 
-/// Writes the head of the upstream request. Returns the path sent where `rewrite` changed it, and whether gzip was asked for
-/// on the client's behalf.
+/// What the head of the upstream request says otherwise than the one it is made of.
+pub struct Changes {
+    /// The request target, where it is another.
+    target: Option<String>,
+    /// Fields that take the place of those of the same name, in their usual spelling.
+    fields: Vec<(&'static str, HeaderValue)>,
+    /// The path sent, where `rewrite` changed it.
+    pub path: Option<String>,
+    /// Whether gzip is asked for on the client's behalf.
+    pub asked_gzip: bool,
+}
+
+/// What is to be changed. `head` is the client's request, or what a cache made of it.
 ///
 /// # Errors
-/// When a middleware made something of the path that is no request target.
-pub fn prepare(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) -> Result<(Option<String>, bool)> {
+/// When a fact of the request does not fit into a header.
+pub fn changes(forward: &Forward<'_>, exchange: &Exchange, head: &RequestHeader) -> Result<Changes> {
     let Forward { route, backend, client, conn } = forward;
-    let path = target(forward, exchange, head)?;
+    let (target, path) = target(forward, exchange, head);
+    let mut fields = Vec::with_capacity(MOST_FIELDS);
     if !route.forward_host {
-        head.insert_header(header::HOST, value(backend.authority())?)?;
+        fields.push(("Host", value(backend.authority())?));
     } else if !head.headers.contains_key(header::HOST) {
-        head.insert_header(header::HOST, value(&exchange.host)?)?;
+        fields.push(("Host", value(&exchange.host)?));
     }
-    head.insert_header("X-Forwarded-Host", value(&exchange.host)?)?;
+    fields.push(("X-Forwarded-Host", value(&exchange.host)?));
     let (real_ip, forwarded_for) = match conn {
         Some(conn) if exchange.client == conn.peer.ip() => (conn.peer_text.clone(), conn.peer_twice.clone()),
         _ => (address(exchange.client)?, forwarded_for(exchange)?),
     };
-    head.insert_header("X-Real-IP", real_ip)?;
-    head.insert_header("X-Forwarded-For", forwarded_for)?;
-    head.insert_header("X-Forwarded-Proto", HeaderValue::from_static(exchange.scheme))?;
+    fields.push(("X-Real-IP", real_ip));
+    fields.push(("X-Forwarded-For", forwarded_for));
+    fields.push(("X-Forwarded-Proto", HeaderValue::from_static(exchange.scheme)));
     if tokens(&client.headers, &header::TE).any(|t| t.eq_ignore_ascii_case(b"trailers")) {
-        head.insert_header(header::TE, "trailers")?;
+        fields.push(("TE", HeaderValue::from_static("trailers")));
     }
-    collapse(head, &header::CONTENT_LENGTH);
-    if client.version == Version::HTTP_10 {
-        head.remove_header(&header::EXPECT);
-    }
-    let ask_gzip = route.unpack_gzip
+    let asked_gzip = route.unpack_gzip
         && !head.headers.contains_key(header::ACCEPT_ENCODING)
         && !head.headers.contains_key(header::RANGE)
         && head.method != Method::HEAD;
-    if ask_gzip {
-        head.insert_header("Accept-Encoding", HeaderValue::from_static("gzip"))?;
+    if asked_gzip {
+        fields.push(("Accept-Encoding", HeaderValue::from_static("gzip")));
     }
-    Ok((path, ask_gzip))
+    Ok(Changes { target, fields, path, asked_gzip })
 }
 
-/// Rewrites the path, joins it with the backend's, and puts both queries together.
-fn target(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) -> Result<Option<String>> {
+impl Changes {
+    /// Changes the head that Pingora sends.
+    ///
+    /// # Errors
+    /// When a middleware made something of the path that is no request target.
+    pub fn apply(self, client: Version, head: &mut RequestHeader) -> Result<()> {
+        if let Some(target) = self.target {
+            // The URI keeps the bytes as they are; an absolute form of the client's becomes a plain path.
+            head.set_raw_path(target.as_bytes())?;
+        }
+        for (name, value) in self.fields {
+            head.insert_header(name, value)?;
+        }
+        collapse(head, &header::CONTENT_LENGTH);
+        if client == Version::HTTP_10 {
+            head.remove_header(&header::EXPECT);
+        }
+        Ok(())
+    }
+
+    /// Writes the head of a request without a body that goes without Pingora: `client` with the changes.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn write(&self, client: &RequestHeader, out: &mut BytesMut) -> Result<()> {
+        let target = match &self.target {
+            Some(target) => {
+                let checked: std::result::Result<PathAndQuery, _> = target.as_str().try_into();
+                checked.or_err(ErrorType::InvalidHTTPHeader, "the target of an upstream request")?;
+                target.as_bytes()
+            }
+            None => client.raw_path(),
+        };
+        for part in [client.method.as_str().as_bytes(), b" ", target, b" HTTP/1.1\r\n"] {
+            out.extend_from_slice(part);
+        }
+        let mut field = |name: &[u8], value: &HeaderValue| {
+            for part in [name, b": ", value.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        };
+        let mut has_length = false;
+        client.map(|name, value| {
+            let name = match &name {
+                HeaderNameVariant::Case(name) => name.as_slice(),
+                HeaderNameVariant::Titled(name) => name.as_bytes(),
+            };
+            let same = |known: &[u8]| known.eq_ignore_ascii_case(name);
+            let replaced = self.fields.iter().any(|(known, _)| same(known.as_bytes()));
+            let repeated = same(b"content-length") && std::mem::replace(&mut has_length, true);
+            if !replaced && !repeated && !OF_THE_CONNECTION.into_iter().any(same) {
+                field(name, value);
+            }
+            Ok(())
+        })?;
+        for (name, value) in &self.fields {
+            field(name.as_bytes(), value);
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+}
+
+/// Most fields that are changed.
+const MOST_FIELDS: usize = 7;
+
+/// Fields of a request that end at the gateway, as Pingora has them. RFC 9110 §7.6.1.
+const OF_THE_CONNECTION: [&[u8]; 10] = [
+    b"connection",
+    b"keep-alive",
+    b"proxy-connection",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"http2-settings",
+];
+
+/// Rewrites the path, joins it with the backend's, and puts both queries together. Returns the target where it is another,
+/// and the path where `rewrite` changed it.
+fn target(forward: &Forward<'_>, exchange: &Exchange, head: &RequestHeader) -> (Option<String>, Option<String>) {
     let rewritten = forward.route.rewrite.as_ref().and_then(|rewrite| rewrite.apply(&exchange.path));
     let path = rewritten.as_deref().unwrap_or(&exchange.path);
     let (base, base_query) = (forward.backend.base_path(), forward.backend.base_query());
     let as_asked =
         path == head.uri.path() && exchange.query.as_deref() == head.uri.query() && head.uri.authority().is_none();
     if as_asked && matches!(base, "" | "/") && base_query.is_none() {
-        return Ok(None);
+        return (None, None);
     }
     let mut sent = String::with_capacity(base.len() + path.len() + 64);
     rewrite::join(&mut sent, base, path);
@@ -168,9 +259,8 @@ fn target(forward: &Forward<'_>, exchange: &Exchange, head: &mut RequestHeader) 
         sent.push('?');
         rewrite::join_query(&mut sent, base_query, exchange.query.as_deref());
     }
-    // The URI keeps the bytes as they are; an absolute form of the client's becomes a plain path.
-    head.set_raw_path(sent.as_bytes())?;
-    Ok((path != exchange.path).then(|| path.to_owned()))
+    let changed = (path != exchange.path).then(|| path.to_owned());
+    (Some(sent), changed)
 }
 
 fn forwarded_for(exchange: &Exchange) -> Result<HeaderValue> {

@@ -1,11 +1,12 @@
 //! The life of a request: Pingora's phases from top to bottom, one short method each.
 //!
 //! What a phase does stands in its own file: `arrive` (who asks, which route), `own` (the gateway's endpoints),
-//! `forward` (the upstream request), `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
+//! `forward` (the upstream request), `direct` (exchanges that go without Pingora's way to the backend), `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
 
 pub(crate) mod arrive;
 mod ctx;
 mod decode;
+mod direct;
 mod discard;
 mod encode;
 mod fail;
@@ -15,8 +16,9 @@ mod record;
 mod respond;
 mod streams;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -25,7 +27,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -117,22 +119,16 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
+    /// The usual exchange without a request body is served here, and Pingora's way to the backend is not taken.
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        direct::serve(self, session, ctx).await
+    }
+
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        let Some(route) = ctx.route().cloned() else {
-            return Error::e_explain(ErrorType::InternalError, "no route to choose a backend of");
-        };
-        let Some(exchange) = &mut ctx.exchange else {
-            return Error::e_explain(ErrorType::InternalError, "no exchange to choose a backend for");
-        };
-        exchange.attempts += 1;
-        // A pick that is still there is to be asked again: its kept connection was dead.
-        if ctx.pick.is_none() {
-            let facts = arrive::Facts { head: session.req_header(), exchange };
-            ctx.pick = Some(route.upstream.pick(&facts, &ctx.tried).map_err(|_| fail::no_backend())?);
-        }
+        choose(session, ctx)?;
+        ctx.attempt();
         let Some(pick) = &ctx.pick else { return Err(fail::no_backend()) };
         let kind = if session.is_upgrade_req() { PeerKind::Upgrade } else { PeerKind::Plain };
-        ctx.asked = Some(Instant::now());
         let peer = pick.backend.peer(kind).await;
         peer.map_err(|unresolved| fail::connect(session, ctx, None, fail::unresolved(&unresolved)))
     }
@@ -150,8 +146,8 @@ impl ProxyHttp for Gateway {
         if let Some(limit) = ctx.route().and_then(|route| route.response_header_timeout) {
             ctx.deadline = HeaderDeadline::new(fd, digest, limit).ok();
         }
-        if let (false, Some(pick)) = (reused, &ctx.pick) {
-            pick.backend.report(peer, Outcome::Connected);
+        if let (false, Some(pick), Some(address)) = (reused, &ctx.pick, peer.address().as_inet()) {
+            pick.backend.report(address.ip(), Outcome::Connected);
         }
         Ok(())
     }
@@ -167,7 +163,9 @@ impl ProxyHttp for Gateway {
         };
         let forward =
             forward::Forward { route, backend: &pick.backend, client: session.req_header(), conn: ctx.conn.as_deref() };
-        let (path, asked_gzip) = forward::prepare(&forward, exchange, head)?;
+        let mut changes = forward::changes(&forward, exchange, head)?;
+        let (path, asked_gzip) = (changes.path.take(), changes.asked_gzip);
+        changes.apply(session.req_header().version, head)?;
         let waits = forward::waits_for_continue(&forward, head);
         ctx.sent_path = path;
         ctx.asked_gzip = asked_gzip;
@@ -287,7 +285,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn fail_to_connect(&self, session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
-        fail::connect(session, ctx, Some(peer), error)
+        fail::connect(session, ctx, peer.address().as_inet().map(SocketAddr::ip), error)
     }
 
     fn error_while_proxy(
@@ -339,6 +337,21 @@ impl ProxyHttp for Gateway {
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
+}
+
+/// Sees to it that there is a backend for the next attempt. One that is still there is to be asked again: its kept connection
+/// was dead, or it has not been asked yet.
+fn choose(session: &Session, ctx: &mut Ctx) -> Result<()> {
+    if ctx.pick.is_some() {
+        return Ok(());
+    }
+    let (Some(route), Some(exchange)) = (ctx.route(), &ctx.exchange) else {
+        return Error::e_explain(ErrorType::InternalError, "no route to choose a backend of");
+    };
+    let facts = arrive::Facts { head: session.req_header(), exchange };
+    let pick = route.upstream.pick(&facts, &ctx.tried).map_err(|_| fail::no_backend())?;
+    ctx.pick = Some(pick);
+    Ok(())
 }
 
 /// The response has ended: on HTTP/1 the entry point then waits for the rest of the request for a moment only, as Pingora goes on

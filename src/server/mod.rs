@@ -25,14 +25,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Examined, Gateway as GatewayConfig, Source, Transport};
+use crate::config::{Config, Examined, Gateway as GatewayConfig, Source};
 use crate::entry::{self, Bounds, Deadlines, Entry, Moment, Refused, Settings};
 use crate::exchange::Reason;
 use crate::proxy::Gateway;
 use crate::snapshot::head_limits;
 use crate::telemetry::log::{self as logging, LogHandle};
 use crate::telemetry::metrics::Upgraded;
-use crate::upstream::retry;
+use crate::upstream::{most_kept, retry};
 use birth::Birth;
 use control::{Caller, Control};
 use life::{End, Life};
@@ -198,7 +198,7 @@ fn entry(
 fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threads: usize) -> HttpProxy<Gateway> {
     let conf = ServerConf {
         threads,
-        upstream_keepalive_pool_size: kept(gateway.transport.max_idle_conns).div_ceil(threads),
+        upstream_keepalive_pool_size: most_kept(gateway.transport.max_idle_conns).div_ceil(threads),
         max_retries: retry::MAX_ATTEMPTS + retry::MAX_REPLAYS,
         ..ServerConf::default()
     };
@@ -211,16 +211,6 @@ fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threa
     let mut proxy = HttpProxy::new(app, Arc::new(conf));
     proxy.handle_init_modules();
     proxy
-}
-
-/// Connections to backends that are kept while unused, in all. In Goma every route has a pool of its own, so its default is too
-/// few for the one that they share here.
-fn kept(asked: u32) -> usize {
-    match asked {
-        0 => 1 << 16,
-        asked if asked == Transport::default().max_idle_conns => 4096,
-        asked => asked as usize,
-    }
 }
 
 fn http2(gateway: &GatewayConfig) -> h2::server::Builder {
@@ -294,13 +284,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn as_many_connections_are_kept_as_the_operator_says() {
-        for (asked, expected) in [(7, 7), (512, 4096), (0, 65_536)] {
-            assert_eq!(kept(asked), expected, "maxIdleConns: {asked}");
-        }
-    }
 
     #[test]
     fn what_needs_a_restart_is_named() {

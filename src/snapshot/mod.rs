@@ -406,7 +406,8 @@ impl Workshop {
             oauth: Parties::default(),
             handle: handle.clone(),
         };
-        Workshop { upstreams: Registry::new(dns, handle), tools, env: env.clone() }
+        let kept = crate::upstream::most_kept(config.gateway.transport.max_idle_conns);
+        Workshop { upstreams: Registry::new(dns, kept, handle), tools, env: env.clone() }
     }
 }
 

@@ -1,12 +1,13 @@
 //! One backend of a route.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pingora_core::upstreams::peer::{HttpPeer, Peer};
+use pingora_core::upstreams::peer::HttpPeer;
 
+use super::direct::Connection;
 use super::endpoint::{Endpoint, Scheme};
 use super::health::Check;
 use super::matching::{Facts, Match};
@@ -21,6 +22,7 @@ pub struct Backend {
     pub(super) origin: Arc<Origin>,
     pub(super) template: Arc<PeerTemplate>,
     pub(super) connect_timeout: Duration,
+    pub(super) idle_timeout: Option<Duration>,
     pub(super) check: Option<Arc<Check>>,
     pub(super) rules: Vec<Match>,
     pub(super) weight: u32,
@@ -109,11 +111,41 @@ impl Backend {
         Ok(self.template.at(address, kind))
     }
 
-    /// Tells how the attempt at `peer` ended; an address that failed is passed over for a while.
-    pub fn report(&self, peer: &HttpPeer, outcome: Outcome) {
-        let Some(ip) = peer.address().as_inet().map(SocketAddr::ip) else {
-            return;
-        };
+    /// Whether a request without a body goes to it without Pingora in between.
+    pub fn is_direct(&self) -> bool {
+        self.scheme() == Scheme::Http
+    }
+
+    /// The next address. Waits only for the first look-up of a name, no longer than the connect time-out.
+    ///
+    /// # Errors
+    /// [`Unresolved`] when the name has no address.
+    pub async fn address(&self) -> Result<SocketAddr, Unresolved> {
+        self.origin.address(self.connect_timeout).await
+    }
+
+    /// A connection to this address that waits for a request.
+    pub fn kept(&self, address: SocketAddr) -> Option<Connection> {
+        self.origin.kept.take(address)
+    }
+
+    /// A new connection to this address.
+    ///
+    /// # Errors
+    /// Pingora's errors for a connection that could not be made.
+    pub async fn open(&self, address: SocketAddr) -> pingora_error::Result<Connection> {
+        Connection::open(address, self.connect_timeout).await
+    }
+
+    /// Keeps a connection whose exchange is over for the next one.
+    pub fn keep(&self, connection: Connection) {
+        if connection.persists() {
+            self.origin.kept.put(connection, self.idle_timeout);
+        }
+    }
+
+    /// Tells how an attempt to connect to an address ended; one that failed is passed over for a while.
+    pub fn report(&self, ip: IpAddr, outcome: Outcome) {
         match outcome {
             Outcome::Connected => self.origin.welcome(ip),
             Outcome::ConnectFailed => self.origin.avoid(ip),

@@ -45,15 +45,19 @@ impl L4Connect for Dial {
         let Some(inet) = address.as_inet() else {
             return Error::e_explain(ErrorType::ConnectError, "a backend is reached over TCP");
         };
-        let Ok(connected) = tokio::time::timeout(self.timeout, connect(inet, None)).await else {
-            let context = format!("no connection to {inet} within {:?}", self.timeout);
-            return Error::e_explain(ErrorType::ConnectTimedout, context);
-        };
-        let tcp = connected?;
+        let tcp = within(self.timeout, inet).await?;
         Ok(match self.socket {
             Socket::Direct => tcp.into(),
             Socket::Yielding => yielding(tcp),
         })
+    }
+}
+
+/// Connects to an address within `limit`.
+pub(super) async fn within(limit: Duration, address: &std::net::SocketAddr) -> Result<TcpStream> {
+    match tokio::time::timeout(limit, connect(address, None)).await {
+        Ok(connected) => connected,
+        Err(_) => Error::e_explain(ErrorType::ConnectTimedout, format!("no connection to {address} within {limit:?}")),
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `health`, `probe` | the state of a check, and its HTTP request |
 //! | `names`, `lookup` | names to addresses, kept fresh in the background |
 //! | `peer`, `dial`, `tls` | Pingora's peer, its TCP connection, its certificates |
+//! | `direct` | HTTP/1 without Pingora in between, for exchanges without a request body |
 //! | `deadline` | the limit on the wait for a response header |
 //! | `retry` | another attempt, or not |
 
@@ -24,6 +25,7 @@ mod backend;
 mod balance;
 pub mod deadline;
 mod dial;
+pub mod direct;
 mod endpoint;
 mod health;
 mod lookup;
@@ -47,4 +49,6 @@ pub use matching::{Facts, Match};
 pub use names::Unresolved;
 pub use peer::PeerKind;
 pub use registry::Registry;
-pub use settings::{BackendSettings, ClientCertificate, HealthSettings, SettingError, Settings, Tls, Transport};
+pub use settings::{
+    BackendSettings, ClientCertificate, HealthSettings, SettingError, Settings, Tls, Transport, most_kept,
+};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
+use super::direct::Kept;
 use super::endpoint::{Host, Scheme};
 use super::names::{Name, Unresolved};
 use super::tls::{TlsDigest, TlsIdentity};
@@ -36,6 +37,8 @@ pub(super) struct Origin {
     pub failed_checks: AtomicUsize,
     /// Connections that could not be made, since the process started.
     pub connect_failures: AtomicU64,
+    /// Connections that wait for a request that goes without Pingora.
+    pub kept: Arc<Kept>,
     place: Place,
     turn: AtomicUsize,
     avoided: ArcSwapOption<Vec<Avoided>>,
@@ -56,7 +59,12 @@ struct Avoided {
 
 impl Origin {
     /// `name` turns the host into what is resolved in the background.
-    pub fn new(key: OriginKey, tls: Option<Arc<TlsIdentity>>, name: impl FnOnce(&str) -> Arc<Name>) -> Self {
+    pub fn new(
+        key: OriginKey,
+        tls: Option<Arc<TlsIdentity>>,
+        kept: Arc<Kept>,
+        name: impl FnOnce(&str) -> Arc<Name>,
+    ) -> Self {
         let place = match &key.host {
             Host::Ip(ip) => Place::At(*ip),
             Host::Name(host) => Place::Named(name(host)),
@@ -67,6 +75,7 @@ impl Origin {
             in_flight: AtomicUsize::new(0),
             failed_checks: AtomicUsize::new(0),
             connect_failures: AtomicU64::new(0),
+            kept,
             place,
             turn: AtomicUsize::new(0),
             avoided: ArcSwapOption::empty(),
@@ -160,6 +169,7 @@ const REST_LONGEST: Duration = Duration::from_secs(160);
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::direct::Store;
     use super::*;
 
     pub fn key(host: Host, port: u16) -> OriginKey {
@@ -168,7 +178,7 @@ pub(super) mod tests {
 
     /// An origin at a literal address.
     pub fn literal(address: SocketAddr) -> Origin {
-        Origin::new(key(Host::Ip(address.ip()), address.port()), None, |_| unreachable!())
+        Origin::new(key(Host::Ip(address.ip()), address.port()), None, Store::new(0, None).place(), |_| unreachable!())
     }
 
     fn ips(texts: &[&str]) -> Vec<IpAddr> {
@@ -177,7 +187,7 @@ pub(super) mod tests {
 
     fn named(addresses: &[IpAddr]) -> Origin {
         let name = Arc::new(Name::fixed("app", addresses));
-        Origin::new(key(Host::Name("app".into()), 80), None, |_| name)
+        Origin::new(key(Host::Name("app".into()), 80), None, Store::new(0, None).place(), |_| name)
     }
 
     #[test]

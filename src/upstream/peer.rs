@@ -112,7 +112,7 @@ const H2_STREAMS: usize = 100;
 /// What a backend may send ahead of a client that does not read, in bytes. The connection has room for that of every stream,
 /// so that such a client holds up no other: Pingora's windows are 8 MiB for a stream and for all of them together.
 const H2_STREAM_WINDOW: u32 = 512 * 1024;
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+pub(super) const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     idle: Duration::from_secs(30),
     interval: Duration::from_secs(30),
     count: 3,

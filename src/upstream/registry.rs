@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::backend::Backend;
 use super::balance::Upstream;
+use super::direct::Store;
 use super::endpoint::{Endpoint, Scheme};
 use super::health::{Check, Schedule};
 use super::lookup::{DnsSettings, Lookup};
@@ -32,6 +33,7 @@ pub struct Registry {
     clear_on_reload: bool,
     handle: Option<Handle>,
     permits: Arc<Semaphore>,
+    kept: Arc<Store>,
     epoch: Arc<AtomicU64>,
     known: Mutex<Known>,
 }
@@ -47,14 +49,15 @@ struct Known {
 
 impl Registry {
     /// `handle` runs look-ups and health checks; without one nothing runs, which is enough to check a
-    /// configuration.
-    pub fn new(dns: DnsSettings, handle: Option<Handle>) -> Self {
+    /// configuration. At most `kept` connections to backends wait for a request that goes without Pingora.
+    pub fn new(dns: DnsSettings, kept: usize, handle: Option<Handle>) -> Self {
         let clear_on_reload = dns.clear_on_reload;
         let names = Arc::new(Names::new(Lookup::new(dns), handle.clone()));
         Self {
             means: Arc::new(Means::new(names.clone())),
             names,
             clear_on_reload,
+            kept: Store::new(kept, handle.as_ref()),
             handle,
             permits: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
             epoch: Arc::default(),
@@ -119,7 +122,7 @@ impl Registry {
         let key = origin_key(&endpoint, tls, &settings.transport);
         let origin = shared(&mut known.origins, key.clone(), |key| {
             let identity = key.tls.is_some().then(|| tls.clone());
-            Origin::new(key.clone(), identity, |host| self.names.name(host))
+            Origin::new(key.clone(), identity, self.kept.place(), |host| self.names.name(host))
         });
         let transport = settings.transport.clone();
         let template = shared(&mut known.templates, (key, transport), |(key, transport)| {
@@ -133,6 +136,7 @@ impl Registry {
             origin,
             template,
             connect_timeout: settings.transport.connect_timeout,
+            idle_timeout: settings.transport.idle_timeout,
             check,
             rules: backend.matches.clone(),
             weight: backend.weight,

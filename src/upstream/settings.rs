@@ -134,3 +134,25 @@ pub struct SettingError {
     /// What to write instead.
     pub remedy: String,
 }
+
+/// Connections to backends that are kept while unused, in all, for `maxIdleConns`; 0 lifts the bound. In Goma every route has
+/// a pool of its own, so its default of 512 is too few for the one that they share here.
+pub fn most_kept(asked: u32) -> usize {
+    match asked {
+        0 => 1 << 16,
+        512 => 4096,
+        asked => asked as usize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_connections_are_kept_as_the_operator_says() {
+        for (asked, expected) in [(7, 7), (512, 4096), (0, 65_536)] {
+            assert_eq!(most_kept(asked), expected, "maxIdleConns: {asked}");
+        }
+    }
+}

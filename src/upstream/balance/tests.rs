@@ -39,6 +39,7 @@ fn backend(index: usize, row: &Row) -> Arc<Backend> {
         origin: Arc::new(origin),
         template: Arc::new(template),
         connect_timeout: std::time::Duration::from_secs(5),
+        idle_timeout: None,
         check: None,
         rules: row.wants.map(rule).into_iter().collect(),
         weight: row.weight,

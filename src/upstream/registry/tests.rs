@@ -20,7 +20,7 @@ fn checked(endpoints: &[&str], path: &str) -> Settings {
 }
 
 fn idle() -> Registry {
-    Registry::new(DnsSettings::default(), None)
+    Registry::new(DnsSettings::default(), 0, None)
 }
 
 fn compile(registry: &Registry, settings: &Settings) -> Arc<Upstream> {
@@ -114,12 +114,12 @@ async fn a_failed_connection_moves_on_to_the_next_address() {
     let mut hosts = tempfile::NamedTempFile::new().unwrap();
     writeln!(hosts, "127.0.0.1 app\n127.0.0.2 app").unwrap();
     let dns = DnsSettings { hosts: hosts.path().to_owned(), ..DnsSettings::default() };
-    let registry = Registry::new(dns, Some(Handle::current()));
+    let registry = Registry::new(dns, 0, Some(Handle::current()));
     let upstream = compile(&registry, &settings(&["http://app:8080"]));
     let mut tried = Tried::default();
     let pick = upstream.pick(&Request::default(), &tried).unwrap();
     let first = pick.backend.peer(PeerKind::Plain).await.unwrap();
-    pick.backend.report(&first, Outcome::ConnectFailed);
+    pick.backend.report(first._address.as_inet().unwrap().ip(), Outcome::ConnectFailed);
     tried.add(pick.index);
     assert_eq!(upstream.attempts_limit(), 2);
     let pick = upstream.pick(&Request::default(), &tried).unwrap();
@@ -152,7 +152,7 @@ async fn a_backend_that_fails_its_check_gets_nothing_until_it_recovers() {
     let (good, _) = origin().await;
     let (ill, health) = origin().await;
     health.store(false, Ordering::SeqCst);
-    let registry = Registry::new(DnsSettings::default(), Some(Handle::current()));
+    let registry = Registry::new(DnsSettings::default(), 0, Some(Handle::current()));
     let mut checked = checked(&[&good, &ill], "/health");
     checked.health.as_mut().unwrap().interval = Duration::ZERO;
     let upstream = compile(&registry, &checked);
@@ -189,7 +189,7 @@ async fn a_backend_that_does_not_listen_is_down() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let registry = Registry::new(DnsSettings::default(), Some(Handle::current()));
+    let registry = Registry::new(DnsSettings::default(), 0, Some(Handle::current()));
     let upstream = compile(&registry, &checked(&[&endpoint, &endpoint], "/"));
     until("the check to fail", || !upstream.backends()[0].is_up()).await;
     let Some((_, Some(Err(reason)))) = upstream.health().into_iter().next() else {
