@@ -36,8 +36,8 @@ FROM debian:${DEBIAN}-slim AS base
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends ca-certificates tzdata \
  && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log
-RUN groupadd --system --gid 65532 goma \
- && useradd --system --uid 65532 --gid 65532 --home-dir /etc/goma --shell /usr/sbin/nologin goma \
+RUN groupadd --gid 65532 goma \
+ && useradd --uid 65532 --gid 65532 --no-create-home --no-log-init --home-dir /etc/goma --shell /usr/sbin/nologin goma \
  && install -d -o goma -g goma /etc/goma /var/log/goma /var/lib/goma
 COPY --from=build /goma /usr/local/bin/goma
 RUN ln -s /usr/local/bin/goma /goma

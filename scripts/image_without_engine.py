@@ -136,11 +136,11 @@ class Container:
     def healthy(self):
         return self.run(self.image["HEALTHCHECK"]).returncode == 0
 
-    def zombies(self):
+    def children(self):
+        """Those of process 1, zombies among them."""
         init = self.init()
-        children = pathlib.Path(f"/proc/{init}/task/{init}/children").read_text().split()
-        states = [pathlib.Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] for child in children]
-        return states
+        threads = pathlib.Path(f"/proc/{init}/task").iterdir()
+        return [child for thread in threads for child in (thread / "children").read_text().split()]
 
 
 def until(what, condition, limit=30):
@@ -171,9 +171,10 @@ def attempt(root, image):
     refused = container.run(["/goma", "upgrade", "--pid", "1"])
     assert refused.returncode == 1 and "roll a new image out" in refused.stderr, refused
     print("upgrade refused in a container:", refused.stderr.strip())
-    container.run(["sh", "-c", "sleep 0.3 & sleep 0.3 & exit 0"])
-    until("orphans end", lambda: not container.zombies())
-    print("orphans reaped: no zombies left")
+    container.run(["sh", "-c", "for i in 1 2 3; do sleep 1 >/dev/null 2>&1 & done"])
+    until("orphans are its children", lambda: len(container.children()) == 3)
+    until("orphans are reaped", lambda: not container.children())
+    print("three orphans became its children and were reaped")
     begin = time.monotonic()
     os.kill(container.init(), signal.SIGTERM)
     until("not ready", lambda: status("/readyz") == 503)
