@@ -65,6 +65,8 @@ fn exchange(path: &str, query: Option<&str>) -> Exchange {
         started: Instant::now(),
         upstream_time: None,
         attempts: 1,
+        claims: None,
+        limits: Vec::new(),
         cookies: Vec::new(),
         reason: Reason::Ok,
         why: Cow::Borrowed(""),

@@ -106,6 +106,8 @@ fn exchange() -> Exchange {
         started: Instant::now(),
         upstream_time: None,
         attempts: 0,
+        claims: None,
+        limits: Vec::new(),
         cookies: Vec::new(),
         reason: Reason::Ok,
         why: Cow::Borrowed(""),

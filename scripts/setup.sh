@@ -15,6 +15,7 @@ if [ "${1:-build}" = test ]; then
     want gpg gnupg
     [ -x /usr/sbin/slapd ] || need+=(slapd)
     want node nodejs
+    want redis-server redis-server
     want npm npm
     want systemd-socket-activate systemd
 fi

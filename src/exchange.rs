@@ -7,9 +7,10 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 /// Everything known about one request and its response.
 pub struct Exchange {
@@ -35,6 +36,10 @@ pub struct Exchange {
     pub upstream_time: Option<Duration>,
     /// How many backends were tried.
     pub attempts: u32,
+    /// What a checked token says of who asks.
+    pub claims: Option<Arc<serde_json::Value>>,
+    /// What limits tell of themselves on the response: by the number of the limit.
+    pub limits: Vec<(u64, Vec<(HeaderName, HeaderValue)>)>,
     /// Cookies that middlewares set on the response.
     pub cookies: Vec<HeaderValue>,
     /// How it ended.

@@ -12,8 +12,10 @@
 //! | [`explain`] | `config explain`: walks a request through the real functions and tells, instead of sending it |
 //! | [`route`] | the table: a path tree with hosts at each node; also rewriting. Knows neither Pingora nor what it routes to |
 //! | [`middleware`] | the trait, the chain, `KINDS` (one line a kind), one file each |
+//! | [`limit`] | buckets, refusals and bans: in memory and in Redis, without HTTP |
 //! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer |
 //! | [`telemetry`] | metrics in one table, log, access log |
+//! | [`redis`] | one Redis client for all: TLS, Sentinel, Cluster, time-outs, a breaker, channels |
 //! | [`outbound`] | one pooled HTTP client for calls beside the data path |
 //! | [`provider`] | where dynamic configuration comes from: watched files |
 //! | [`admin`] | bodies of health, readiness and reload |
@@ -34,10 +36,12 @@ pub mod explain;
 pub mod fields;
 pub mod gate;
 pub mod geoip;
+pub mod limit;
 pub mod middleware;
 pub mod outbound;
 pub mod provider;
 pub mod proxy;
+pub mod redis;
 pub mod reply;
 pub mod route;
 pub mod server;

@@ -135,6 +135,10 @@ impl Reader<'_> {
         }
         redis.addr = expand::value(&redis.addr, self.env);
         redis.password = Secret::from(expand::value(&redis.password, self.env));
+        for text in redis.addrs.iter_mut().chain([&mut redis.username, &mut redis.sentinel.username]) {
+            *text = expand::value(text, self.env);
+        }
+        redis.sentinel.password = Secret::from(expand::value(&redis.sentinel.password, self.env));
     }
 
     fn analytics(&mut self, gateway: &mut Gateway) {

@@ -183,28 +183,74 @@ pub struct Forward {
 }
 
 /// The shared Redis.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Redis {
-    /// `host:port`; empty for no Redis. Variables in it are expanded a second time.
+    /// `host:port`; empty for no Redis, unless `addrs` names some. Variables in it are expanded a second time.
     pub addr: String,
+    /// More addresses (ours): nodes of a Cluster, or Sentinels.
+    pub addrs: Vec<String>,
+    /// `standalone`, `sentinel` or `cluster` (ours). Default: `sentinel` where a `sentinel.master` is named, else `standalone`.
+    pub mode: String,
+    /// Name of the user (ours). Default none: the server's default user.
+    pub username: String,
     /// Empty for none. Variables in it are expanded a second time.
     pub password: Secret,
     /// Number of the database. Default 0.
     pub db: u32,
-    /// Empty the database at start. Default false.
+    /// Empty the database at start. Default false. Not when a process takes over from one that is being upgraded.
     pub flush_on_startup: bool,
     /// TLS towards Redis.
     pub tls: RedisTls,
+    /// Sentinels that know the master (ours).
+    pub sentinel: Sentinel,
+    /// Longest time until a connection is made, Go duration (ours). Default 1 s.
+    #[serde(deserialize_with = "units::go_duration")]
+    pub connect_timeout: Duration,
+    /// Longest time that a request waits for an answer, Go duration (ours). Default 50 ms.
+    #[serde(deserialize_with = "units::go_duration")]
+    pub timeout: Duration,
+}
+
+impl Default for Redis {
+    fn default() -> Redis {
+        Redis {
+            addr: String::new(),
+            addrs: Vec::new(),
+            mode: String::new(),
+            username: String::new(),
+            password: Secret::default(),
+            db: 0,
+            flush_on_startup: false,
+            tls: RedisTls::default(),
+            sentinel: Sentinel::default(),
+            connect_timeout: Duration::from_secs(1),
+            timeout: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Sentinels that know the master; their addresses are `redis.addrs`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Sentinel {
+    /// The name that they know the master by.
+    pub master: String,
+    /// Name of the user at the Sentinels. Default none.
+    pub username: String,
+    /// Password at the Sentinels. Default none.
+    pub password: Secret,
 }
 
 /// TLS towards Redis: paths of files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RedisTls {
-    /// Authorities that may have signed the server's certificate.
+    /// TLS also without any of the files: the system's authorities are asked (ours). Default false.
+    pub enabled: bool,
+    /// Authorities that may have signed the server's certificate. Default: the system's.
     pub client_ca: String,
-    /// Our certificate.
+    /// Our certificate. Default none.
     pub client_cert: String,
     /// Its key.
     pub client_key: String,

@@ -56,7 +56,7 @@ pub use endpoint::{SCHEMES, check_url, listen_address};
 pub use expand::Env;
 pub use gateway::{
     Defaults, DnsCache, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy, Redis, RedisTls,
-    Reload, Shutdown, Timeouts, Transport, Upgrade, Workers,
+    Reload, Sentinel, Shutdown, Timeouts, Transport, Upgrade, Workers,
 };
 pub use load::{DEFAULT_FILE, Examined, examine, load};
 pub use material::material;

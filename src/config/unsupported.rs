@@ -20,7 +20,7 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 15] = [
+const FEATURES: [Feature; 14] = [
     (
         |c| {
             let most = c.gateway.transport.max_conns_per_host;
@@ -80,7 +80,6 @@ const FEATURES: [Feature; 15] = [
     (|c| given(c.gateway.tls.default.is_some(), &c.gateway.at, "tls.default"), Use::Warn, "webSecure is not bound"),
     (|c| each_route(c, "tls.certificate", |r| r.tls.certificate.is_some()), Use::Warn, "webSecure is not bound"),
     (|c| given(c.gateway.analytics.enabled, &c.gateway.at, "analytics"), Use::Warn, "no events are sent"),
-    (|c| given(!c.gateway.redis.addr.is_empty(), &c.gateway.at, "redis"), Use::Warn, "nothing is kept in Redis"),
     (web_secure, Use::Warn, "it is not bound"),
 ];
 
@@ -161,7 +160,6 @@ mod tests {
                 "gateway.networking.transport.maxIdleConnsPerHost",
                 "is not supported yet; unused connections are bounded by maxIdleConns, for all backends together",
             ),
-            ("redis: {addr: 'r:1'}", "warning: ", "gateway.redis", "is not supported yet; nothing is kept in Redis"),
             (
                 "entryPoints: {webSecure: {}}",
                 "warning: ",

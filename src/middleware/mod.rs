@@ -28,6 +28,7 @@ pub mod ldap;
 pub mod oauth;
 pub mod paths;
 mod ranges;
+pub mod rate_limit;
 mod reading;
 pub mod redirects;
 pub mod reference;
@@ -61,6 +62,8 @@ pub use shell::Answering;
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
 use crate::geoip::GeoIp;
+use crate::limit::Limits;
+use crate::redis::Redis;
 use crate::reply::Reply;
 use crate::telemetry::metrics::Metrics;
 
@@ -195,6 +198,10 @@ pub struct Tools {
     pub handle: Option<Handle>,
     /// Key sets by URL.
     pub key_sets: jwt::KeySets,
+    /// Buckets, refusals and bans of all limits.
+    pub limits: Arc<Limits>,
+    /// The shared Redis, if one is configured; whether it is in use now, it knows itself.
+    pub redis: Option<Redis>,
 }
 
 /// Where a middleware is being built: the same definition on two routes makes two independent parts.
@@ -203,6 +210,8 @@ pub struct Scope<'a> {
     pub place: &'a Place,
     /// Name of the definition.
     pub name: &'a str,
+    /// How often the chain has the same definition before.
+    pub nth: usize,
     /// Name of the route; empty when a definition is only checked.
     pub route: &'a str,
     /// `path` of the route.
@@ -314,6 +323,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<ldap::Ldap>(),
     Kind::of::<jwt::Jwt>(),
     Kind::of::<oauth::OAuth>(),
+    Kind::of::<rate_limit::RateLimit>(),
     Kind::of::<response_headers::ResponseHeaders>(),
     Kind::of::<rewrite_regex::RewriteRegex>(),
     Kind::of::<strip_query::StripQuery>(),
@@ -321,4 +331,4 @@ pub const KINDS: &[Kind] = &[
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
-pub const LATER: &[&str] = &["httpCache", "rateLimit", "ratelimit"];
+pub const LATER: &[&str] = &["httpCache"];

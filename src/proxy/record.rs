@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use pingora_error::Error;
 use pingora_proxy::Session;
 
@@ -54,6 +54,10 @@ fn routed(gateway: &Gateway, session: &Session, ctx: &Ctx) {
             response_bytes: ctx.sent_bytes,
             reason: exchange.reason,
         });
+        if ctx.snapshot.visitors {
+            let agent = session.req_header().headers.get(header::USER_AGENT);
+            gateway.metrics.visitors().saw(exchange.client, agent.map_or(&b""[..], HeaderValue::as_bytes));
+        }
     }
     if access::enabled(status) {
         let mut line = line(session, exchange, status, duration);

@@ -85,6 +85,7 @@ async fn serve(source: Source, examined: Examined, log: LogHandle, workers: Work
     banner::routes(&config);
     log::info!(threads = workers.threads, acceptors = workers.acceptors; "Threads: {workers}");
     let bound = points::bind(&config.gateway.entry_points, &mut birth)?;
+    process.begin(!birth.succeeds());
     for unused in birth.unused() {
         log::warn!("The socket {unused} was handed over, but no entry point listens there: closed");
     }

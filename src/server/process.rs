@@ -61,6 +61,15 @@ impl Process {
         Ok(process)
     }
 
+    /// Begins what runs beside requests and is shared with others: the `first` process of a line may empty what they share.
+    pub fn begin(&self, first: bool) {
+        let tools = &self.workshop.tools;
+        if let Some(redis) = &tools.redis {
+            redis.start(first);
+        }
+        tools.metrics.visitors().start(&Handle::current(), tools.redis.clone());
+    }
+
     /// The snapshot in force.
     pub fn live(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.live
@@ -166,6 +175,7 @@ impl Process {
 
     fn count_configuration(&self) {
         let config = self.config();
+        self.workshop.tools.metrics.visitors().present_for(config.gateway.monitoring.visitor_ttl);
         self.workshop.tools.metrics.loaded(config.routes.len(), config.middlewares.len());
     }
 
@@ -271,8 +281,12 @@ pub async fn tick(process: Arc<Process>, points: Vec<(&'static str, Arc<Count>)>
         }
         process.metrics().log_dropped(process.log.dropped());
         let geo = process.workshop.tools.geo.clone();
+        let limits = process.workshop.tools.limits.clone();
         if looking.as_ref().is_none_or(JoinHandle::is_finished) {
-            looking = Some(tokio::task::spawn_blocking(move || geo.refresh()));
+            looking = Some(tokio::task::spawn_blocking(move || {
+                limits.sweep();
+                geo.refresh();
+            }));
         }
     }
 }

@@ -89,9 +89,10 @@ impl<'a> Chains<'a> {
         report: &mut Report,
     ) -> Option<Chain> {
         let mut whole = true;
-        for name in names {
+        for (place_in_list, name) in names.iter().enumerate() {
+            let nth = names[..place_in_list].iter().filter(|before| *before == name).count();
             match self.definitions.get(name.as_str()) {
-                Some(Some(ready)) => match ready.build(at, self.shared) {
+                Some(Some(ready)) => match ready.build(at, nth, self.shared) {
                     Ok((part, _)) => parts.push((ready.listed(), ready.kind.names[0], part)),
                     Err(_) => whole = false,
                 },
@@ -158,7 +159,7 @@ impl<'a> Ready<'a> {
         let kind = Kind::named(&definition.kind, &definition.at).map_err(|problem| report.add(problem));
         let paths = PathRules::compile(&definition.paths, &definition.at).map_err(|problems| report.extend(problems));
         let ready = Ready { definition, kind: kind.ok()?, paths: Arc::new(paths.ok()?) };
-        match ready.build(&Anywhere { name: "", path: "/", target: None }, shared) {
+        match ready.build(&Anywhere { name: "", path: "/", target: None }, 0, shared) {
             Ok((_, warnings)) => {
                 report.extend(warnings);
                 Some(ready)
@@ -174,10 +175,11 @@ impl<'a> Ready<'a> {
         Listed { name: self.definition.name.clone(), kind: self.definition.kind.clone() }
     }
 
-    fn build(&self, at: &Anywhere<'_>, shared: Shared<'_>) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
+    fn build(&self, at: &Anywhere<'_>, nth: usize, shared: Shared<'_>) -> Result<(Part, Vec<Problem>), Vec<Problem>> {
         let scope = Scope {
             place: &self.definition.at,
             name: &self.definition.name,
+            nth,
             route: at.name,
             route_path: at.path,
             route_target: at.target,

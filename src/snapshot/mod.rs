@@ -20,6 +20,7 @@ use crate::gate::Limits;
 use crate::middleware::jwt::KeySets;
 use crate::middleware::oauth::Parties;
 use crate::middleware::{Chain, Tools};
+use crate::redis::{self, Redis};
 use crate::reply::Reply;
 use crate::route::rewrite::Rewrite;
 use crate::route::{Builder, Methods, Overlap, Part as PatternPart, Pattern, PatternError, Span, Table};
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub head_limits: Limits,
     /// Whether `/healthz/routes` keeps error texts to itself (Goma's key for it is inverted; spec core §7.1).
     pub hide_health_errors: bool,
+    /// Whether visitors are counted: where metrics are.
+    pub visitors: bool,
     /// Whether access lines carry the details of `debug`.
     pub debug: bool,
 }
@@ -124,6 +127,8 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
     let mut builder = Builder::new(config.gateway.strict_slash);
     let own = own_endpoints(&config.gateway, &chains, &mut builder, &mut report);
     resolvers(&config.gateway, &mut report);
+    report.extend(redis::Settings::of(&config.gateway).err().unwrap_or_default());
+    report.extend(redis::Settings::doubts(&config.gateway));
     let mut routes = Vec::new();
     let ordered = registration_order(config);
     for (index, route) in ordered.iter().enumerate() {
@@ -154,6 +159,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         trust,
         head_limits: head_limits(&config.gateway),
         hide_health_errors: config.gateway.monitoring.include_route_health_errors,
+        visitors: config.gateway.monitoring.enable_metrics,
         debug: config.gateway.debug,
     };
     Ok((snapshot, report.warnings))
@@ -397,8 +403,13 @@ impl Workshop {
         let resolvers = dns.resolver.iter().filter_map(|text| resolver_address(text).ok()).collect();
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
+        let metrics = Arc::new(Metrics::new());
+        // Settings that are wrong refuse the configuration when it is compiled.
+        let redis = redis::Settings::of(&config.gateway).ok().flatten();
         let tools = Tools {
-            metrics: Arc::new(Metrics::new()),
+            redis: redis.map(|settings| Redis::new(settings, handle.clone(), metrics.redis())),
+            metrics,
+            limits: Arc::default(),
             files: Default::default(),
             geo: Arc::default(),
             checker: Arc::default(),

@@ -16,7 +16,9 @@ use super::cells::Reasons;
 use super::process;
 use super::route::RouteMetrics;
 use super::table::{self, Declared};
+use super::visitors::Visitors;
 use crate::exchange::Reason;
+use crate::redis::Meters;
 
 /// Every metric of the process.
 pub struct Metrics {
@@ -35,6 +37,11 @@ pub struct Metrics {
     middlewares_count: IntGauge,
     auth: IntCounterVec,
     auth_outside: HistogramVec,
+    visitors: Arc<Visitors>,
+    rate_limits: IntCounterVec,
+    redis_up: IntGaugeVec,
+    redis_failures: IntCounterVec,
+    redis_changes: IntCounterVec,
 }
 
 /// What came of an attempt to apply a configuration.
@@ -63,6 +70,7 @@ impl Metrics {
     /// Starts counting; the process's uptime counts from here.
     #[expect(clippy::new_without_default, reason = "starts a clock; a default would hide that")]
     pub fn new() -> Metrics {
+        let visitors = table::VISITORS.gauges().with_label_values::<&str>(&[]);
         let metrics = Metrics {
             registry: Registry::new(),
             shared: Arc::new(Shared::default()),
@@ -79,12 +87,19 @@ impl Metrics {
             middlewares_count: table::MIDDLEWARES.gauges().with_label_values::<&str>(&[]),
             auth: table::AUTH.counters(),
             auth_outside: table::AUTH_OUTSIDE.histograms(),
+            visitors: Arc::new(Visitors::new(visitors.clone())),
+            rate_limits: table::RATE_LIMITS.counters(),
+            redis_up: table::REDIS_UP.gauges(),
+            redis_failures: table::REDIS_FAILURES.counters(),
+            redis_changes: table::REDIS_CHANGES.counters(),
         };
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
         metrics.register(metrics.streams.clone());
         metrics.register(metrics.auth_outside.clone());
+        metrics.register(metrics.redis_up.clone());
+        metrics.register(visitors);
         for counters in [
             &metrics.reloads,
             &metrics.upgrades,
@@ -93,6 +108,9 @@ impl Metrics {
             &metrics.geo_denied,
             &metrics.geo_unknown,
             &metrics.auth,
+            &metrics.rate_limits,
+            &metrics.redis_failures,
+            &metrics.redis_changes,
         ] {
             metrics.register(counters.clone());
         }
@@ -187,6 +205,25 @@ impl Metrics {
     /// How long an authenticating middleware waits for another server.
     pub fn auth_outside(&self, kind: &str, middleware: &str) -> Histogram {
         self.auth_outside.with_label_values(&[kind, middleware])
+    }
+
+    /// Who is there now.
+    pub fn visitors(&self) -> &Arc<Visitors> {
+        &self.visitors
+    }
+
+    /// Requests that met a limit, by where it was decided, middleware and result.
+    pub fn rate_limits(&self) -> &IntCounterVec {
+        &self.rate_limits
+    }
+
+    /// What the Redis client counts. The series appear where Redis is configured.
+    pub fn redis(&self) -> Meters {
+        Meters {
+            up: self.redis_up.with_label_values::<&str>(&[]),
+            failures: self.redis_failures.clone(),
+            changes: self.redis_changes.clone(),
+        }
     }
 
     /// The size of the configuration in force.

@@ -19,4 +19,5 @@ pub mod redact;
 mod rotate;
 pub mod route;
 pub mod table;
+pub mod visitors;
 mod writer;

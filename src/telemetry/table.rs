@@ -62,6 +62,9 @@ declare! {
     ROUTES = Gauge "gateway_routes_count" [] "Routes in the configuration, disabled ones included.";
     MIDDLEWARES = Gauge "gateway_middlewares_count" [] "Middleware definitions in the configuration.";
 
+    VISITORS = Gauge "gateway_realtime_visitors_count" []
+        "Visitors (addresses with their user agents) that were seen lately, by all gateways where they share a Redis.";
+
     REQUESTS = Counter "gateway_requests_total" also "http_requests_total" ["method", "name"]
         "Requests that reached a route.";
     STATUSES = Counter "gateway_response_status_total" also "http_response_status_total" ["method", "name", "status"]
@@ -106,6 +109,15 @@ declare! {
         "Requests that had to prove who they are: allowed, denied, answered (sent to a login) or error, with the reason.";
     AUTH_OUTSIDE = Histogram "goma_edge_auth_call_duration_seconds" ["kind", "middleware"]
         "Time that an authenticating middleware waited for another server.";
+
+    RATE_LIMITS = Counter "goma_edge_rate_limit_total" ["by", "middleware", "result"]
+        "Requests that met a rateLimit: allowed, limited, banned or refused; by memory, redis, lease (what Redis said before) or fallback (memory while Redis is down).";
+    REDIS_UP = Gauge "goma_edge_redis_up" []
+        "1 while the shared Redis is in use, 0 while it is not.";
+    REDIS_FAILURES = Counter "goma_edge_redis_failures_total" ["reason"]
+        "Calls to Redis that came to nothing: down (not in use, nothing sent), slow, broken or refused.";
+    REDIS_CHANGES = Counter "goma_edge_redis_changes_total" ["state"]
+        "How often Redis came into use (up) and went out of it (down).";
 
     CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time of the process.";
     OPEN_FDS = Gauge "process_open_fds" [] "Open file descriptors.";

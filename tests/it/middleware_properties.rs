@@ -189,6 +189,8 @@ fn exchange(scene: &Scene) -> Option<Exchange> {
         started: Instant::now(),
         upstream_time: None,
         attempts: 0,
+        claims: None,
+        limits: Vec::new(),
         cookies: Vec::new(),
         reason: Reason::Ok,
         why: Cow::Borrowed(""),

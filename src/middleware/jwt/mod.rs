@@ -77,9 +77,9 @@ impl Middleware for Step {
         }
         match (self.examine(head), &self.keys) {
             (Err(Stop::NoKeys | Stop::Fault(Fault::UnknownKey)), Source::Remote(remote)) => {
-                Flow::Wait(Box::pin(self.ask(remote, head)))
+                Flow::Wait(Box::pin(self.ask(remote, exchange, head)))
             }
-            (examined, _) => self.decide(examined, head),
+            (examined, _) => self.decide(examined, exchange, head),
         }
     }
 
@@ -116,19 +116,30 @@ impl Step {
     }
 
     /// Looks again when the keys were fetched again.
-    async fn ask<'a>(&'a self, remote: &'a Arc<Remote>, head: &'a mut RequestHeader) -> Flow<'a> {
+    async fn ask<'a>(
+        &'a self,
+        remote: &'a Arc<Remote>,
+        exchange: &'a mut Exchange,
+        head: &'a mut RequestHeader,
+    ) -> Flow<'a> {
         let since = Instant::now();
         if remote.refresh().await {
             self.guard.called(since);
         }
-        self.decide(self.examine(head), head)
+        self.decide(self.examine(head), exchange, head)
     }
 
-    fn decide<'a>(&'a self, examined: Result<Value, Stop>, head: &mut RequestHeader) -> Flow<'a> {
+    fn decide<'a>(
+        &'a self,
+        examined: Result<Value, Stop>,
+        exchange: &mut Exchange,
+        head: &mut RequestHeader,
+    ) -> Flow<'a> {
         match examined {
             Ok(claims) => {
                 self.guard.allow();
                 self.tell(&claims, head);
+                exchange.claims = Some(Arc::new(claims));
                 Flow::Next
             }
             Err(stop) => Flow::Reply(self.refuse(&stop)),
