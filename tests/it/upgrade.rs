@@ -15,8 +15,8 @@ async fn swaps_under_load_lose_no_request_and_refuse_no_connection() {
     origin.on("/long", Answer::held(&["begin ", "end"]));
     let gateway = Gateway::before(&origin).swappable().routes(ROUTE).await;
     let kept = Load::start(&gateway, 4, "/", "whole");
-    let fresh = Load::of(&gateway, 2, &gateway.get("/").header("Connection", "close"), "whole");
-    let multiplexed = Load2::start(&gateway, 2, "/", "whole");
+    let fresh = Load::of(2, &gateway.get("/").header("Connection", "close"), "whole");
+    let multiplexed = Load2::start(gateway.port(), 2, "/", "whole");
     let mut socket = gateway.websocket("/ws").await;
     let mut events = gateway.sse("/events").await;
     assert_eq!(events.next().await.expect("an event").0, "one");
