@@ -103,6 +103,8 @@ pub enum Reason {
     NoRoute,
     /// The route does not allow the method.
     MethodNotAllowed,
+    /// The name wants a connection of its own, on which a client certificate was asked for.
+    Misdirected,
     /// The route is in maintenance.
     Maintenance,
     /// A middleware of this kind refused the request.
@@ -139,6 +141,7 @@ impl Reason {
         Reason::HeaderTooLarge,
         Reason::NoRoute,
         Reason::MethodNotAllowed,
+        Reason::Misdirected,
         Reason::Maintenance,
         Reason::NoBackend,
         Reason::ConnectFailed,
@@ -161,6 +164,7 @@ impl Reason {
             Reason::HeaderTooLarge => "header_too_large",
             Reason::NoRoute => "no_route",
             Reason::MethodNotAllowed => "method_not_allowed",
+            Reason::Misdirected => "misdirected",
             Reason::Maintenance => "maintenance",
             Reason::Denied(_) => "denied",
             Reason::Answered(_) => "answered",

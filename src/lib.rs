@@ -6,7 +6,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain, upgrade, service manager |
-//! | [`entry`] | accepts connections, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
+//! | [`entry`] | accepts connections, ends TLS, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
+//! | [`tls`] | certificates by server name, certificates of clients, resumption, stapling |
 //! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record |
 //! | [`snapshot`] | compiles a configuration; the only place where names are looked up |
 //! | [`explain`] | `config explain`: walks a request through the real functions and tells, instead of sending it |
@@ -21,15 +22,16 @@
 //! | [`admin`] | bodies of health, readiness and reload |
 //! | [`config`] | the Goma document as plain types: load, expansion, secrets, legacy keys, lenient scalars |
 //! | [`geoip`] | which country an address is in: a database that is read again when its file changes |
-//! | [`exchange`], [`reply`], [`gate`], [`trust`], [`fields`] | leaves: facts, replies, the framing gate and the canonical path, who the client is, cookies and query |
+//! | [`crypto`], [`exchange`], [`reply`], [`gate`], [`trust`], [`fields`] | leaves: the provider of cryptography, facts, replies, the framing gate and the canonical path, who the client is, cookies and query |
 //!
 //! The command line is `main.rs` with one file a command under `cli/`.
 //!
 //! Imports go one way: `main → {server, explain} → {entry, provider, proxy, admin} → snapshot → {route, middleware, upstream,
-//! telemetry} → leaves`. Siblings do not import each other. Pingora's `Session` stays in `proxy` and `entry`.
+//! tls, telemetry} → leaves`. Siblings do not import each other. Pingora's `Session` stays in `proxy` and `entry`.
 
 pub mod admin;
 pub mod config;
+pub mod crypto;
 pub mod entry;
 pub mod exchange;
 pub mod explain;
@@ -47,5 +49,6 @@ pub mod route;
 pub mod server;
 pub mod snapshot;
 pub mod telemetry;
+pub mod tls;
 pub mod trust;
 pub mod upstream;

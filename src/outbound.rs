@@ -157,7 +157,7 @@ fn failed(error: reqwest::Error) -> CallError {
 /// # Errors
 /// When the TLS library refuses them.
 pub fn tls(verify: Verify) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = crate::crypto::provider();
     let builder = ClientConfig::builder_with_provider(provider.clone());
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
     let config = match verify {
@@ -182,7 +182,7 @@ pub fn tls_trusting(pem: &[u8]) -> Result<ClientConfig, String> {
     if roots.is_empty() {
         return Err("holds no certificate".to_owned());
     }
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = ClientConfig::builder_with_provider(crate::crypto::provider());
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

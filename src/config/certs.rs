@@ -18,6 +18,10 @@ pub struct Tls {
     pub default: Option<CertificatePair>,
     /// Certificates of clients.
     pub client_auth: ClientAuth,
+    /// The oldest version of TLS spoken (ours): `1.2`, the default when empty, or `1.3`.
+    pub min_version: String,
+    /// Protocols offered by ALPN (ours), the most wanted first: `h2` and `http/1.1`, the default when absent.
+    pub alpn: Option<Vec<String>>,
 }
 
 /// A certificate with its key; each a path, PEM, or base64 of PEM. Variables in both are expanded a second time.
@@ -39,6 +43,10 @@ pub struct ClientAuth {
     pub client_ca: String,
     /// Refuse clients without one. Default false: check one that is shown.
     pub required: bool,
+    /// Names on which certificates are asked for (ours), exact or `*.` before one; empty for all.
+    pub hosts: Vec<String>,
+    /// What backends hear of the certificate (ours): `subject`, `fingerprint`, `certificate`. Default nothing.
+    pub forward: Vec<String>,
 }
 
 /// The `certManager` section: who issues certificates.

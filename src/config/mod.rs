@@ -59,7 +59,7 @@ pub use gateway::{
     Reload, Sentinel, Shutdown, Timeouts, Transport, Upgrade, Workers,
 };
 pub use load::{DEFAULT_FILE, Examined, examine, load};
-pub use material::material;
+pub use material::{file as material_file, material};
 pub use middleware::{Middleware, Rule};
 pub use monitoring::{Analytics, Format, Guards, Level, Log, Monitoring};
 pub use nearest::nearest;

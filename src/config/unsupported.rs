@@ -20,7 +20,7 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 14] = [
+const FEATURES: [Feature; 8] = [
     (
         |c| {
             let most = c.gateway.transport.max_conns_per_host;
@@ -62,25 +62,7 @@ const FEATURES: [Feature; 14] = [
         Use::Refuse,
         "",
     ),
-    (
-        |c| given(!c.gateway.tls.client_auth.client_ca.is_empty(), &c.gateway.at, "tls.clientAuth.clientCA"),
-        Use::Refuse,
-        "",
-    ),
-    (
-        |c| given(!c.gateway.tls.certificates.is_empty(), &c.gateway.at, "tls.certificates"),
-        Use::Warn,
-        "webSecure is not bound",
-    ),
-    (
-        |c| given(!c.gateway.tls.certs_dir.is_empty(), &c.gateway.at, "tls.certsDir"),
-        Use::Warn,
-        "webSecure is not bound",
-    ),
-    (|c| given(c.gateway.tls.default.is_some(), &c.gateway.at, "tls.default"), Use::Warn, "webSecure is not bound"),
-    (|c| each_route(c, "tls.certificate", |r| r.tls.certificate.is_some()), Use::Warn, "webSecure is not bound"),
     (|c| given(c.gateway.analytics.enabled, &c.gateway.at, "analytics"), Use::Warn, "no events are sent"),
-    (web_secure, Use::Warn, "it is not bound"),
 ];
 
 /// Reports each use of something that is not supported yet.
@@ -107,10 +89,6 @@ fn below(at: &Place, path: &str) -> Place {
     path.split('.').fold(at.clone(), |place, key| place.child(key))
 }
 
-fn each_route(config: &Config, path: &str, used: fn(&super::Route) -> bool) -> Vec<Place> {
-    config.routes.iter().filter(|route| used(route)).map(|route| below(&route.at, path)).collect()
-}
-
 /// The issuers of certificates that have been set up, or those that are only mentioned, as in Goma's sample.
 fn issuers(config: &Config, set_up: bool) -> Vec<Place> {
     let section = config.at.child("certManager");
@@ -118,11 +96,6 @@ fn issuers(config: &Config, set_up: bool) -> Vec<Place> {
     let providers = config.cert_manager.providers.iter();
     let fits = providers.filter(|(_, provider)| provider.is_set_up() == set_up);
     fits.map(|(name, _)| if named.is_present() { named.child(name) } else { section.clone() }).collect()
-}
-
-fn web_secure(config: &Config) -> Vec<Place> {
-    let at = below(&config.gateway.at, "entryPoints.webSecure");
-    if at.is_present() { vec![at] } else { Vec::new() }
 }
 
 #[cfg(test)]
@@ -141,13 +114,6 @@ mod tests {
                 "gateway.entryPoints.passThrough.forwards",
                 refused,
             ),
-            ("tls: {clientAuth: {clientCA: /ca}}", "error: ", "gateway.tls.clientAuth.clientCA", refused),
-            (
-                "tls: {certificates: [{cert: a}]}",
-                "warning: ",
-                "gateway.tls.certificates",
-                "is not supported yet; webSecure is not bound",
-            ),
             (
                 "analytics: {enabled: true}",
                 "warning: ",
@@ -159,12 +125,6 @@ mod tests {
                 "warning: ",
                 "gateway.networking.transport.maxIdleConnsPerHost",
                 "is not supported yet; unused connections are bounded by maxIdleConns, for all backends together",
-            ),
-            (
-                "entryPoints: {webSecure: {}}",
-                "warning: ",
-                "gateway.entryPoints.webSecure",
-                "is not supported yet; it is not bound",
             ),
         ];
         for (section, severity, key, words) in table {

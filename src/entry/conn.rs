@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,12 +21,13 @@ use pingora_core::protocols::{
 };
 use pingora_http::ResponseHeader;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::count::Counted;
+use super::floods::{Alarm, Floods};
 use super::info::{ConnInfo, Deadlines};
 use super::overdue::Overdue;
+use super::wire::Wire;
 use crate::gate::{ChunkScanner, Progress};
 
 /// How the bytes after a request's head are to be read.
@@ -50,9 +50,16 @@ enum Phase {
     Body,
 }
 
+/// Watches over the frames of HTTP/2.
+struct Guarded {
+    floods: Floods,
+    alarm: Arc<Alarm>,
+    raised: bool,
+}
+
 /// The connection.
 pub struct Conn {
-    stream: TcpStream,
+    stream: Wire,
     inbound: BytesMut,
     outbound: BytesMut,
     phase: Phase,
@@ -62,7 +69,7 @@ pub struct Conn {
     write_timer: Option<Pin<Box<Sleep>>>,
     stall_timer: Option<Pin<Box<Sleep>>>,
     leftover_timer: Option<Pin<Box<Sleep>>>,
-    http2: bool,
+    http2: Option<Box<Guarded>>,
     lingers: bool,
     info: Arc<ConnInfo>,
     digest: Arc<ProxyDigest>,
@@ -71,11 +78,11 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Wraps an accepted socket.
-    pub fn new(stream: TcpStream, info: ConnInfo, deadlines: Deadlines, counted: Counted) -> Conn {
+    /// Wraps an accepted socket; under TLS, with the handshake done.
+    pub fn new(stream: Wire, info: ConnInfo, deadlines: Deadlines, counted: Counted) -> Conn {
         let info = Arc::new(info);
         let head = ResponseHeader::build_no_case(200, Some(0)).expect("200 is a status code");
-        let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let socket = SocketDigest::from_raw_fd(stream.fd());
         let _ = socket.peer_addr.set(Some(info.peer.into()));
         let _ = socket.local_addr.set(Some(info.local.into()));
         Conn {
@@ -89,7 +96,7 @@ impl Conn {
             write_timer: None,
             stall_timer: None,
             leftover_timer: None,
-            http2: false,
+            http2: None,
             lingers: false,
             digest: Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(info.clone())))),
             info,
@@ -122,9 +129,20 @@ impl Conn {
         self.stream.read_buf(&mut self.inbound).await
     }
 
-    /// Waits until something can be read, without a buffer.
+    /// Whether bytes of TLS may arrive that are no data.
+    pub fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
+    /// Waits until something can be read, without a buffer. Under TLS that may turn out to be nothing; then what was read
+    /// before and not handed on is not waited for here.
     pub async fn readable(&self) -> io::Result<()> {
         self.stream.readable().await
+    }
+
+    /// Gives back the buffer, where it is empty.
+    pub fn rests(&mut self) {
+        self.give_back_empty();
     }
 
     /// Puts other bytes in the place of the first `length` of what has arrived.
@@ -160,11 +178,14 @@ impl Conn {
         whole
     }
 
-    /// From here on the connection speaks HTTP/2 and all bytes pass.
-    pub fn speak_http2(&mut self) {
-        self.http2 = true;
+    /// From here on the connection speaks HTTP/2: all bytes pass, and floods of frames are noticed.
+    pub fn speak_http2(&mut self) -> Arc<Alarm> {
+        let alarm = Arc::<Alarm>::default();
+        let floods = Floods::new(std::time::Instant::now());
+        self.http2 = Some(Box::new(Guarded { floods, alarm: alarm.clone(), raised: false }));
         self.phase = Phase::Body;
         self.framing = Framing::Tunnel;
+        alarm
     }
 
     /// Answers outside of Pingora and closes, without a reset that could overtake the answer.
@@ -263,6 +284,24 @@ impl Conn {
         self.read_body(cx, buf)
     }
 
+    /// Bytes of HTTP/2. What a client sends once it floods us is not read any more.
+    fn read_http2(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.http2.as_ref().is_some_and(|guarded| guarded.raised) {
+            return Poll::Pending;
+        }
+        let start = buf.filled().len();
+        ready!(self.read_next(cx, buf))?;
+        if let Some(guarded) = &mut self.http2
+            && guarded.floods.read(&buf.filled()[start..], std::time::Instant::now).is_err()
+        {
+            guarded.raised = true;
+            guarded.alarm.notify_one();
+            buf.set_filled(start);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// After the body: notices that the client went away, keeps pipelined bytes for the next request.
     fn watch_for_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut space = [0; 1024];
@@ -313,8 +352,15 @@ impl Conn {
             let sent = Pin::new(&mut self.stream).poll_write(cx, &self.outbound);
             let sent = ready!(self.progress(cx, sent))?;
             self.outbound.advance(sent);
+            self.wrote(sent);
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        if let Some(guarded) = &mut self.http2 {
+            guarded.floods.wrote(bytes);
+        }
     }
 
     /// Keeps the clocks of the writing side.
@@ -354,10 +400,10 @@ impl AsyncRead for Conn {
     /// A task that waits for more has nothing to add to what was gathered. Pingora flushes a response with a length at its end
     /// only, and a client would wait that long for a piece that is here.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = self.read_next(cx, buf);
-        if read.is_pending() && !self.outbound.is_empty() {
+        let read = if self.http2.is_some() { self.read_http2(cx, buf) } else { self.read_next(cx, buf) };
+        if read.is_pending() && (!self.outbound.is_empty() || self.stream.holds_back()) {
             // A failure is told to the next write.
-            let _ = self.send_gathered(cx);
+            let _ = self.as_mut().poll_flush(cx);
         }
         read
     }
@@ -379,6 +425,7 @@ impl AsyncWrite for Conn {
             let sent = Pin::new(&mut this.stream).poll_write_vectored(cx, &parts);
             let sent = ready!(this.progress(cx, sent))?;
             this.outbound.advance(sent.min(gathered));
+            this.wrote(sent);
             if sent > gathered || data.is_empty() {
                 return Poll::Ready(Ok(sent - gathered));
             }
@@ -387,12 +434,14 @@ impl AsyncWrite for Conn {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.send_gathered(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.progress(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.send_gathered(cx))?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.progress(cx, closed)
     }
 }
 
@@ -410,29 +459,25 @@ impl Drop for Conn {
     /// Bytes that nobody read would turn the close into a reset, and the reset could overtake the response on its way. So
     /// such a connection is read on for a moment.
     fn drop(&mut self) {
-        if !self.lingers || self.http2 {
-            return;
-        }
-        let (Ok(handle), Ok(standard)) = (tokio::runtime::Handle::try_current(), dup(&self.stream)) else { return };
+        let handle = match self.lingers && self.http2.is_none() {
+            true => tokio::runtime::Handle::try_current().ok(),
+            false => None,
+        };
+        let Some(handle) = handle else { return self.stream.farewell() };
+        let stream = std::mem::replace(&mut self.stream, Wire::Gone);
         let rest = std::mem::take(&mut self.outbound);
         let counted = self.counted.take();
         handle.spawn(async move {
-            if let Ok(stream) = TcpStream::from_std(standard) {
-                let _ = tokio::time::timeout(LINGER, linger(stream, rest)).await;
-            }
+            let _ = tokio::time::timeout(LINGER, linger(stream, rest)).await;
             drop(counted);
         });
     }
 }
 
-fn dup(stream: &TcpStream) -> io::Result<std::net::TcpStream> {
-    use std::os::fd::AsFd;
-    stream.as_fd().try_clone_to_owned().map(std::net::TcpStream::from)
-}
-
-async fn linger(mut stream: TcpStream, rest: BytesMut) -> io::Result<()> {
+async fn linger(mut stream: Wire, rest: BytesMut) -> io::Result<()> {
     stream.write_all(&rest).await?;
     stream.shutdown().await?;
+    let Some(mut stream) = stream.into_tcp() else { return Ok(()) };
     let mut left = LINGER_BYTES;
     let mut sink = [0; 4096];
     while left > 0 {
@@ -446,13 +491,13 @@ async fn linger(mut stream: TcpStream, rest: BytesMut) -> io::Result<()> {
 
 impl UniqueID for Conn {
     fn id(&self) -> UniqueIDType {
-        self.stream.as_raw_fd()
+        self.stream.fd()
     }
 }
 
 impl Ssl for Conn {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.http2.then_some(ALPN::H2)
+        self.http2.is_some().then_some(ALPN::H2)
     }
 }
 
@@ -478,6 +523,9 @@ impl Peek for Conn {}
 
 impl fmt::Debug for Conn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Conn").field("peer", &self.info.peer).field("http2", &self.http2).finish_non_exhaustive()
+        f.debug_struct("Conn")
+            .field("peer", &self.info.peer)
+            .field("http2", &self.http2.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -21,15 +21,15 @@ use super::{ALLOW, Entry, Refused, http2, target};
 use crate::gate::{self, Body, ChunkScanner, Refusal};
 use crate::reply::Reply;
 
-/// Serves requests until the connection ends.
-pub async fn serve<A>(mut conn: Conn, entry: &Arc<Entry<A>>)
+/// Serves requests until the connection ends. `due` is when the first head has to be here, if a clock runs already.
+pub async fn serve<A>(mut conn: Conn, entry: &Arc<Entry<A>>, mut due: Option<Instant>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let mut first = true;
     let rest = Rest::new(entry);
     tokio::pin!(rest);
-    while let Some(head) = next_head(&mut conn, entry, rest.as_mut(), first).await {
+    while let Some(head) = next_head(&mut conn, entry, rest.as_mut(), first, due.take()).await {
         match head {
             Arrival::Request(mut length, framing) => {
                 if let Some(plain) = target::plain(&conn.pending()[..length]) {
@@ -38,7 +38,7 @@ where
                 }
                 conn.admit(length, framing);
             }
-            Arrival::Http2 => return http2::serve(conn, entry).await,
+            Arrival::Http2 => return http2::serve(conn, entry, None).await,
             Arrival::Refused(refusal) => return refuse(conn, entry, &refusal).await,
         }
         let session = ServerSession::new_http1(Box::new(conn));
@@ -63,15 +63,25 @@ enum Arrival {
 }
 
 /// Waits for a whole head; `None` when the connection ended, idled out or is not needed any more.
-async fn next_head<A>(conn: &mut Conn, entry: &Entry<A>, rest: Pin<&mut Rest>, first: bool) -> Option<Arrival> {
+async fn next_head<A>(
+    conn: &mut Conn,
+    entry: &Entry<A>,
+    rest: Pin<&mut Rest>,
+    first: bool,
+    mut due: Option<Instant>,
+) -> Option<Arrival> {
     let deadlines = conn.deadlines();
     if !first && conn.pending().is_empty() {
-        rest.until_readable(conn).await?;
+        match conn.is_tls() {
+            true => rest.until_data(conn).await?,
+            false => rest.until_readable(conn).await?,
+        }
     }
-    let mut due = None;
+    // Under TLS the handshake says which protocol follows.
+    let may_be_http2 = first && !conn.is_tls();
     let mut searched = 0;
     loop {
-        if first && PREFACE.starts_with(&conn.pending()[..conn.pending().len().min(PREFACE.len())]) {
+        if may_be_http2 && PREFACE.starts_with(&conn.pending()[..conn.pending().len().min(PREFACE.len())]) {
             if conn.pending().len() >= PREFACE.len() {
                 return Some(Arrival::Http2);
             }
@@ -143,6 +153,19 @@ impl Rest {
         };
         let shutdown = entry.shutdown.clone();
         Rest { idle, shutdown, armed: false, timer: sleep(idle.unwrap_or(FAR)), drained: Box::pin(drained) }
+    }
+
+    /// Under TLS: waits for the first data of a further request, which may have been decrypted along with the one before.
+    /// Other messages do not end the pause.
+    async fn until_data(mut self: Pin<&mut Self>, conn: &mut Conn) -> Option<()> {
+        loop {
+            match conn.fill().now_or_never() {
+                Some(Ok(1..)) => return Some(()),
+                Some(Ok(0) | Err(_)) => return None,
+                None => conn.rests(),
+            }
+            self.as_mut().until_readable(conn).await?;
+        }
     }
 
     /// Waits for the first byte of a further request; `None` when there will be none.

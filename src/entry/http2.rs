@@ -4,28 +4,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Digest, GetProxyDigest, GetSocketDigest};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::conn::Conn;
 use super::count::{Bounds, Count};
+use super::floods::Alarm;
 use super::info::ConnInfo;
 use super::stream::Http2Stream;
 use super::{ALLOW, Entry, Refused};
 use crate::gate::{self, Refusal};
 use crate::reply::Reply;
 
-/// Serves streams until the connection ends. The client's preface has not been read yet.
-pub async fn serve<A>(mut conn: Conn, entry: &Arc<Entry<A>>)
+/// Serves streams until the connection ends. The client's preface has not been read yet; `due` is when it has to be here, if
+/// a clock runs already.
+pub async fn serve<A>(mut conn: Conn, entry: &Arc<Entry<A>>, due: Option<Instant>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    conn.speak_http2();
+    let alarm = conn.speak_http2();
     let streams = Streams {
         entry: entry.clone(),
         info: conn.info().clone(),
@@ -37,9 +39,9 @@ where
         open: Arc::default(),
         refused: 0,
     };
-    let limit = entry.settings.deadlines.head.unwrap_or(FAR);
-    if let Ok(Ok(connection)) = timeout(limit, entry.http2.handshake(conn)).await {
-        streams.serve(connection).await;
+    let due = due.unwrap_or_else(|| Instant::now() + entry.settings.deadlines.head.unwrap_or(FAR));
+    if let Ok(Ok(connection)) = timeout_at(due, entry.http2.handshake(conn)).await {
+        streams.serve(connection, &alarm).await;
     }
 }
 
@@ -57,10 +59,10 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     /// Accepting is what drives the connection, so it goes on until the last stream has ended.
-    async fn serve(mut self, mut connection: Connection<Conn, Bytes>) {
+    async fn serve(mut self, mut connection: Connection<Conn, Bytes>, alarm: &Alarm) {
         let mut draining = self.entry.shutdown.clone();
         let mut pause = self.entry.settings.deadlines.idle.unwrap_or(FAR);
-        let mut leaving = false;
+        let (mut leaving, mut flooded) = (false, false);
         loop {
             let quiet = async {
                 self.open.none_left().await;
@@ -72,12 +74,19 @@ where
                     Some(Ok((request, respond))) => !self.take(request, respond),
                     Some(Err(_)) | None => return,
                 },
+                () = alarm.notified() => {
+                    flooded = true;
+                    false
+                }
                 _ = draining.wait_for(|draining| *draining), if !leaving => true,
                 () = quiet => match leaving {
                     true => return,
                     false => true,
                 },
             };
+            if flooded {
+                return self.calm(connection).await;
+            }
             if leave && !leaving {
                 // Says first that it will go, and takes what is on its way by then.
                 connection.graceful_shutdown();
@@ -86,11 +95,20 @@ where
         }
     }
 
+    /// Tells a client that floods us why it has to go.
+    async fn calm(self, mut connection: Connection<Conn, Bytes>) {
+        let (peer, entry_point) = (self.info.peer, &*self.info.entry_point);
+        (self.entry.refused)(&Refused { peer, entry_point, refusal: &FLOOD });
+        log::warn!(entry_point, peer:% = peer; "HTTP/2 flood: the connection is closed");
+        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        let _ = timeout(PARTING, connection.accept()).await;
+    }
+
     /// Begins to answer a request; whether the connection can stay.
     fn take(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> bool {
         let bounds = Bounds { total: Some(MAX_OPEN), by_address: None };
         let Some(counted) = self.open.admit(self.info.peer.ip(), bounds) else {
-            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            respond.send_reset(Reason::REFUSED_STREAM);
             return true;
         };
         let (head, body) = request.into_parts();
@@ -131,6 +149,8 @@ fn answer(refusal: &Refusal, asked: &HeaderMap, respond: &mut SendResponse<Bytes
     respond.send_response(response, false)?.send_data(body, true)
 }
 
+const FLOOD: Refusal =
+    Refusal { status: 400, reason: "bad_request", detail: "a flood of HTTP/2 frames that ask for work and bring none" };
 /// Requests of one connection that are being answered. Those that the client gave up count until they have noticed, so it is
 /// more than the streams that a client may hold open.
 const MAX_OPEN: usize = 250;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::tls::ClientCertificate;
+
 /// What is known of a connection; travels to the request through Pingora's proxy digest.
 pub struct ConnInfo {
     /// Address of the TCP peer, IPv4-mapped addresses as IPv4.
@@ -19,8 +21,8 @@ pub struct ConnInfo {
     pub local: SocketAddr,
     /// Name of the entry point: `web` or `webSecure`.
     pub entry_point: Arc<str>,
-    /// Whether the client speaks TLS with us.
-    pub tls: bool,
+    /// What the handshake came to; `None` without TLS.
+    pub tls: Option<Handshake>,
     /// Whether the body's framing was found broken.
     framing_broken: AtomicBool,
     /// Whether the response to the request at hand has ended. HTTP/1 only.
@@ -29,7 +31,7 @@ pub struct ConnInfo {
 
 impl ConnInfo {
     /// Facts of a fresh connection.
-    pub fn new(peer: SocketAddr, local: SocketAddr, entry_point: Arc<str>, tls: bool) -> ConnInfo {
+    pub fn new(peer: SocketAddr, local: SocketAddr, entry_point: Arc<str>, tls: Option<Handshake>) -> ConnInfo {
         let ip = peer.ip().to_canonical();
         let text = |text: String| HeaderValue::try_from(text).expect("addresses are plain ASCII");
         ConnInfo {
@@ -63,6 +65,15 @@ impl ConnInfo {
     pub fn answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
     }
+}
+
+/// What a TLS handshake came to.
+#[derive(Clone, Debug, Default)]
+pub struct Handshake {
+    /// Whether the client was asked for a certificate.
+    pub asked: bool,
+    /// The certificate that it proved to own.
+    pub client: Option<Box<ClientCertificate>>,
 }
 
 /// Deadlines of a connection. `None` means never.

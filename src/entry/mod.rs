@@ -5,13 +5,16 @@
 
 mod conn;
 mod count;
+mod floods;
 mod http1;
 mod http2;
 mod info;
 mod last_call;
 mod overdue;
+mod secure;
 mod stream;
 mod target;
+mod wire;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,12 +28,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 pub use count::{Bounds, Count};
-pub use info::{ConnInfo, Deadlines};
+pub use info::{ConnInfo, Deadlines, Handshake};
 pub use last_call::last_call;
 pub use overdue::Overdue;
+pub use secure::{Ended, Secure};
 
 use crate::gate::{Limits, Refusal};
 use conn::Conn;
+use count::Counted;
+use wire::Wire;
 
 /// One entry point with everything that a connection on it needs.
 pub struct Entry<A> {
@@ -40,6 +46,8 @@ pub struct Entry<A> {
     pub app: Arc<A>,
     /// Limits and deadlines.
     pub settings: Settings,
+    /// Ends TLS; `None` for an entry point without.
+    pub secure: Option<Secure>,
     /// HTTP/2's own settings.
     pub http2: h2::server::Builder,
     /// Turns true when the process drains.
@@ -136,10 +144,29 @@ where
     let _ = stream.set_nodelay(true);
     let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
     let Ok(local) = stream.local_addr() else { return };
-    let info = ConnInfo::new(peer, local, entry.name.clone(), false);
-    let conn = Conn::new(stream, info, entry.settings.deadlines, counted);
+    let arrived = Arrived { stream, peer, local, counted };
     let entry = entry.clone();
-    tokio::spawn(async move { http1::serve(conn, &entry).await });
+    if entry.secure.is_some() {
+        tokio::spawn(async move { secure::serve(arrived, &entry).await });
+    } else {
+        let conn = arrived.conn(&entry);
+        tokio::spawn(async move { http1::serve(conn, &entry, None).await });
+    }
+}
+
+/// A connection that was accepted and counted.
+struct Arrived {
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    counted: Counted,
+}
+
+impl Arrived {
+    fn conn<A>(self, entry: &Entry<A>) -> Conn {
+        let info = ConnInfo::new(self.peer, self.local, entry.name.clone(), None);
+        Conn::new(Wire::Plain(self.stream), info, entry.settings.deadlines, self.counted)
+    }
 }
 
 /// Methods that a refused one could have been.

@@ -294,6 +294,11 @@ impl Kind {
     }
 }
 
+/// What definitions do to each other, as warnings; `tools` as they will be built with.
+pub fn at_odds(definitions: &[Definition], tools: &Tools) -> Vec<Problem> {
+    if tools.redis.is_some() { rate_limit::neighbours::at_odds(definitions) } else { Vec::new() }
+}
+
 /// `paths` of a kind that is for all requests, as in Goma.
 fn stray_paths<S: Settings>(scope: &Scope<'_>) -> Option<Problem> {
     let paths = scope.place.child("paths");

@@ -28,9 +28,11 @@ use crate::trust;
 pub fn arrive(session: &mut Session, ctx: &mut Ctx) {
     ctx.conn = conn(session);
     tidy(session.req_header_mut());
-    let (peer, tls) = ctx.conn.as_ref().map_or((UNKNOWN, false), |conn| (conn.peer.ip(), conn.tls));
-    let exchange = exchange(session.req_header(), &ctx.snapshot, peer, tls);
-    ctx.plan = plan(&exchange, &ctx.snapshot);
+    let tls = ctx.conn.as_ref().and_then(|conn| conn.tls.as_ref());
+    let peer = ctx.conn.as_ref().map_or(UNKNOWN, |conn| conn.peer.ip());
+    let exchange = exchange(session.req_header(), &ctx.snapshot, peer, tls.is_some());
+    let misdirected = tls.is_some_and(|tls| ctx.snapshot.client_names.misdirected(tls.asked, &exchange.host));
+    ctx.plan = if misdirected { self::misdirected() } else { plan(&exchange, &ctx.snapshot) };
     ctx.exchange = Some(exchange);
 }
 
@@ -49,6 +51,11 @@ pub(crate) fn tidy(head: &mut RequestHeader) {
 fn conn(session: &Session) -> Option<Arc<ConnInfo>> {
     let digest = session.digest()?.proxy_digest.as_ref()?;
     digest.user_data.as_ref()?.downcast_ref::<Arc<ConnInfo>>().cloned()
+}
+
+/// On this connection nobody asked for the certificate that the name wants to see.
+fn misdirected() -> Plan {
+    Plan::Reply(Reply::plain(StatusCode::MISDIRECTED_REQUEST), Reason::Misdirected)
 }
 
 fn refused(refusal: &Refusal) -> Plan {

@@ -40,8 +40,25 @@ fn is_identity(name: &str, route: &Route, trusted_peer: bool) -> bool {
     if name.starts_with("x-forwarded-") || matches!(name, "x-real-ip" | "forwarded") {
         return !trusted_peer || spelled;
     }
+    if name.starts_with("x-client-cert") && CLIENT_CERTIFICATE.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
+        return !trusted_peer || spelled || route.client_headers.any();
+    }
     let listed = |names: &[HeaderName]| names.iter().any(|known| known.as_str() == name);
     listed(&route.identity) || (!trusted_peer || spelled) && listed(&route.address_headers)
+}
+
+/// What backends hear of a client's certificate: its subject, its fingerprint, itself.
+const CLIENT_CERTIFICATE: [&str; 3] = ["X-Client-Cert-Subject", "X-Client-Cert-Fingerprint", "X-Client-Cert"];
+
+/// Says who the client proved to be, where the configuration asks for it.
+fn client_certificate(forward: &Forward<'_>, fields: &mut Vec<(&'static str, HeaderValue)>) {
+    let shown = forward.conn.and_then(|conn| conn.tls.as_ref()?.client.as_deref());
+    let Some(shown) = shown else { return };
+    let say = forward.route.client_headers;
+    let wanted = [(say.subject, &shown.subject), (say.fingerprint, &shown.fingerprint), (say.certificate, &shown.pem)];
+    for (name, (_, value)) in CLIENT_CERTIFICATE.into_iter().zip(wanted).filter(|(_, (wanted, _))| *wanted) {
+        fields.push((name, value.clone()));
+    }
 }
 
 /// Removes what the client's `Connection` nominates, before middlewares set headers of their own: a client must not be able
@@ -149,6 +166,9 @@ pub fn changes(forward: &Forward<'_>, exchange: &Exchange, head: &RequestHeader)
     fields.push(("X-Real-IP", real_ip));
     fields.push(("X-Forwarded-For", forwarded_for));
     fields.push(("X-Forwarded-Proto", HeaderValue::from_static(exchange.scheme)));
+    if route.client_headers.any() {
+        client_certificate(forward, &mut fields);
+    }
     if tokens(&client.headers, &header::TE).any(|t| t.eq_ignore_ascii_case(b"trailers")) {
         fields.push(("TE", HeaderValue::from_static("trailers")));
     }

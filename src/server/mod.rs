@@ -26,7 +26,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, Examined, Gateway as GatewayConfig, Source};
-use crate::entry::{self, Bounds, Deadlines, Entry, Moment, Refused, Settings};
+use crate::crypto;
+use crate::entry::{self, Bounds, Deadlines, Entry, Moment, Refused, Secure, Settings};
 use crate::exchange::Reason;
 use crate::proxy::Gateway;
 use crate::snapshot::head_limits;
@@ -37,7 +38,7 @@ use birth::Birth;
 use control::{Caller, Control};
 use life::{End, Life};
 use notify::Notify;
-use points::{Leaving, Points};
+use points::{Bound, Leaving, Points};
 use process::Process;
 use signals::Signals;
 use upgrade::Program;
@@ -52,6 +53,7 @@ pub fn run(source: Source, examined: impl Into<Examined>) -> Result<()> {
     // First of all: the program is known by its name, and descriptors were passed by number.
     let program = Program::of_process();
     let birth = Birth::take()?;
+    crypto::install();
     banner::greet();
     let log = logging::init(&process::log_settings(&examined.loaded.config.gateway));
     report_panics();
@@ -98,15 +100,11 @@ async fn serve(source: Source, examined: Examined, log: LogHandle, workers: Work
     let mut points = Points::default();
     let mut status = format!("Serving {} routes on", config.routes.len());
     for point in bound {
-        let entry = entry(&process, &config.gateway, point.name, app.clone(), draining.clone(), moment.clone());
+        let entry = entry(&process, &config.gateway, &point, app.clone(), draining.clone(), moment.clone());
         log::info!(entry_point = point.name, address:% = point.address; "Listening");
         let _ = write!(status, " {} {}", point.name, point.address);
         points.open(point, entry, workers.acceptors, &stopping);
     }
-    log::warn!(
-        address = config.gateway.entry_points.web_secure.address.as_str();
-        "The entry point webSecure is not bound: TLS is not supported yet"
-    );
     birth.serves().await.context("standard error")?;
     if birth.succeeds() {
         process.metrics().upgraded(Upgraded::Succeeded);
@@ -175,16 +173,17 @@ fn callers(process: &Arc<Process>, points: &Points) -> (mpsc::Receiver<Caller>, 
 fn entry(
     process: &Arc<Process>,
     gateway: &GatewayConfig,
-    name: &str,
+    point: &Bound,
     app: Arc<HttpProxy<Gateway>>,
     shutdown: watch::Receiver<bool>,
     drain_idle: Moment,
 ) -> Entry<HttpProxy<Gateway>> {
     let metrics = process.metrics().clone();
     Entry {
-        name: name.into(),
+        name: point.name.into(),
         app,
         settings: entry_settings(gateway),
+        secure: point.is_secure().then(|| secure(process)),
         http2: http2(gateway),
         shutdown,
         drain_idle,
@@ -194,6 +193,11 @@ fn entry(
             log::debug!(entry_point = refused.entry_point, peer:% = refused.peer; "Refused a request: {}", refused.refusal);
         }),
     }
+}
+
+fn secure(process: &Process) -> Secure {
+    let handshakes = process.metrics().handshakes();
+    Secure { keeper: process.certificates().clone(), ended: Arc::new(move |ended| handshakes[ended as usize].inc()) }
 }
 
 fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threads: usize) -> HttpProxy<Gateway> {
@@ -275,7 +279,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("gateway.limits", old.limits != new.limits),
         ("gateway.networking.transport.maxIdleConns", old.transport.max_idle_conns != new.transport.max_idle_conns),
         ("gateway.networking.dnsCache", old.dns_cache != new.dns_cache),
-        ("gateway.tls", old.tls != new.tls),
         ("gateway.workers", old.workers != new.workers),
         ("gateway.redis", old.redis != new.redis),
     ];

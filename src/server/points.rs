@@ -28,6 +28,13 @@ pub struct Bound {
     socket: Socket,
 }
 
+impl Bound {
+    /// Whether it speaks TLS.
+    pub fn is_secure(&self) -> bool {
+        self.name == "webSecure"
+    }
+}
+
 /// A listening socket and what a successor has to know of it.
 struct Socket {
     listener: Arc<TcpListener>,
@@ -42,7 +49,8 @@ struct Socket {
 /// # Errors
 /// When one of the addresses cannot be bound; the others are free again then.
 pub fn bind(points: &EntryPoints, birth: &mut Birth) -> Result<Vec<Bound>> {
-    [("web", &points.web)].into_iter().map(|(name, point)| bound(name, &point.address, birth)).collect()
+    let both = [("web", &points.web), ("webSecure", &points.web_secure)];
+    both.into_iter().map(|(name, point)| bound(name, &point.address, birth)).collect()
 }
 
 fn bound(name: &'static str, text: &str, birth: &mut Birth) -> Result<Bound> {

@@ -11,13 +11,14 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::needs_restart;
-use crate::config::{self, Config, Examined, Format, Gateway, Level, Loaded, Problem, Report, Source, Watched};
+use crate::config::{self, Config, Env, Examined, Format, Gateway, Level, Loaded, Problem, Report, Source, Watched};
 use crate::entry::Count;
 use crate::provider::{self, Watch};
 use crate::proxy::Control;
-use crate::snapshot::{Snapshot, Workshop, build};
+use crate::snapshot::{Snapshot, Workshop, build, secure};
 use crate::telemetry::log::{self as logging, FileSettings, LogHandle, Settings as LogSettings};
 use crate::telemetry::metrics::{Metrics, Reload};
+use crate::tls::Keeper;
 
 /// The process behind the gateway.
 pub struct Process {
@@ -26,7 +27,7 @@ pub struct Process {
     workshop: Workshop,
     config: Mutex<Arc<Config>>,
     log: LogHandle,
-    watch: Mutex<Option<(Watched, Watch)>>,
+    watch: Mutex<Option<(Vec<provider::Watched>, Watch)>>,
     reloading: tokio::sync::Mutex<()>,
     bound: AtomicBool,
     stopping: AtomicBool,
@@ -56,8 +57,9 @@ impl Process {
             draining: AtomicBool::new(false),
             had_extra: AtomicBool::new(watched.extra.as_ref().is_some_and(|extra| extra.directory.is_dir())),
         });
+        process.certify();
         process.count_configuration();
-        process.follow(watched);
+        process.follow(&watched);
         Ok(process)
     }
 
@@ -78,6 +80,11 @@ impl Process {
     /// Counters of the process.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.workshop.tools.metrics
+    }
+
+    /// Certificates in force.
+    pub fn certificates(&self) -> &Arc<Keeper> {
+        &self.workshop.certificates
     }
 
     /// The configuration in force.
@@ -116,7 +123,7 @@ impl Process {
             Ok((change, watched)) => {
                 self.workshop.tools.metrics.reloaded(change);
                 if change == Reload::Applied {
-                    self.follow(watched);
+                    self.follow(&watched);
                 }
                 Ok(self.config().routes.len())
             }
@@ -135,7 +142,7 @@ impl Process {
         let mut examined = config::examine(&self.source);
         examined.errors.extend(self.lost_folder(&examined.loaded.watched));
         let old = self.config();
-        if examined.errors.is_empty() && *old == examined.loaded.config {
+        if examined.errors.is_empty() && *old == examined.loaded.config && !self.certificates_changed(&old) {
             log::info!("The configuration is unchanged");
             // The file may have been moved away for rotation.
             self.log.reconfigure(&log_settings(&old.gateway));
@@ -152,12 +159,31 @@ impl Process {
         self.log.reconfigure(&log_settings(&config.gateway));
         warn(&warnings);
         self.live.store(Arc::new(snapshot));
+        self.certify();
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         self.count_configuration();
         self.workshop.upstreams.sweep();
         self.workshop.tools.metrics.sweep(self.live.load().names());
         log::info!(routes = self.live.load().routes.len(); "The configuration was applied");
         Ok((Reload::Applied, watched))
+    }
+
+    /// Puts the certificates of the snapshot in force, for connections to come.
+    fn certify(&self) {
+        let table = self.live.load().tls.clone();
+        self.metrics().certificates(table.certificates());
+        if self.workshop.certificates.store(table) {
+            log::info!("Certificates and TLS settings are in force");
+        }
+    }
+
+    /// Whether files that the configuration names say something else than what is in force. What is wrong with them is told by
+    /// what follows.
+    fn certificates_changed(&self, config: &Config) -> bool {
+        let keeper = &self.workshop.certificates;
+        let read = secure::table(config, &self.workshop.env, keeper, &mut Report::default());
+        let Some(now) = keeper.table() else { return true };
+        read.is_none_or(|read| !read.is_like(&now))
     }
 
     /// A folder of extra files that was there and is gone: at start that is a warning, but applying it now would silently
@@ -180,19 +206,20 @@ impl Process {
     }
 
     /// Watches what the configuration asks to watch; a watch that is already right stays.
-    fn follow(self: &Arc<Self>, watched: Watched) {
+    fn follow(self: &Arc<Self>, watched: &Watched) {
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        if watch.as_ref().is_some_and(|(same, _)| *same == watched) {
+        let mut paths = paths(watched);
+        paths.extend(certificate_paths(&self.config(), &self.workshop.env));
+        if watch.as_ref().is_some_and(|(same, _)| *same == paths) {
             return;
         }
         *watch = None;
-        let paths = paths(&watched);
         if paths.is_empty() {
             return;
         }
-        match Watch::start(paths) {
+        match Watch::start(paths.clone()) {
             Ok((started, mut changes)) => {
-                *watch = Some((watched, started));
+                *watch = Some((paths, started));
                 let process = Arc::downgrade(self);
                 tokio::spawn(async move {
                     while changes.recv().await.is_some() {
@@ -229,6 +256,17 @@ fn paths(watched: &Watched) -> Vec<provider::Watched> {
     let extra = tree(&watched.extra, &["yml", "yaml"]);
     let files = tree(&watched.provider, &["yml", "yaml", "json"]);
     extra.into_iter().chain(files).collect()
+}
+
+/// Files of certificates; they are watched whether or not folders of configuration are.
+fn certificate_paths(config: &Config, env: &Env) -> Vec<provider::Watched> {
+    let files = secure::files(config, env).into_iter().map(provider::Watched::file);
+    let folder = secure::folder(config).map(|path| provider::Watched {
+        path,
+        depth: provider::Depth::Flat,
+        extensions: &["crt", "cert", "pem", "key", "ocsp"],
+    });
+    files.chain(folder).collect()
 }
 
 /// Warnings at the start go to the terminal when the log would not show them: the default level is `error`.

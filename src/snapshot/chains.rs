@@ -7,7 +7,7 @@ use crate::config::{Config, Env, Gateway, Middleware as Definition, Place, Probl
 use crate::middleware::chain::Listed;
 use crate::middleware::cors::Cors;
 use crate::middleware::error_interceptor::{ErrorInterceptor, Interceptor};
-use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools, bots, exploit};
+use crate::middleware::{Chain, Kind, Part, PathRules, Scope, Tools, at_odds, bots, exploit};
 
 /// All definitions of a configuration, ready to be built.
 pub struct Chains<'a> {
@@ -41,6 +41,7 @@ impl<'a> Chains<'a> {
             let ready = Ready::new(definition, shared, report);
             chains.definitions.insert(&definition.name, ready);
         }
+        report.extend(at_odds(&config.middlewares, tools));
         chains
     }
 

@@ -5,6 +5,7 @@
 
 mod chains;
 mod landings;
+pub mod secure;
 mod upstreams;
 
 use std::collections::HashSet;
@@ -26,6 +27,7 @@ use crate::route::rewrite::Rewrite;
 use crate::route::{Builder, Methods, Overlap, Part as PatternPart, Pattern, PatternError, Span, Table};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::route::RouteMetrics;
+use crate::tls::{Keeper, Names, Table as TlsTable};
 use crate::trust::Trust;
 use crate::upstream::{DnsSettings, Registry, Upstream, resolver_address};
 use chains::Chains;
@@ -43,10 +45,38 @@ pub struct Snapshot {
     pub head_limits: Limits,
     /// Whether `/healthz/routes` keeps error texts to itself (Goma's key for it is inverted; spec core §7.1).
     pub hide_health_errors: bool,
+    /// Certificates and settings of entry points with TLS; those in force may be newer, when files have changed.
+    pub tls: Arc<TlsTable>,
+    /// Server names on which clients are asked for certificates.
+    pub client_names: Arc<Names>,
     /// Whether visitors are counted: where metrics are.
     pub visitors: bool,
     /// Whether access lines carry the details of `debug`.
     pub debug: bool,
+}
+
+/// What backends hear of a client's certificate. Default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientHeaders {
+    /// `X-Client-Cert-Subject`.
+    pub subject: bool,
+    /// `X-Client-Cert-Fingerprint`.
+    pub fingerprint: bool,
+    /// `X-Client-Cert`.
+    pub certificate: bool,
+}
+
+impl ClientHeaders {
+    /// As the words of the configuration say.
+    fn of(words: &[String]) -> ClientHeaders {
+        let says = |word: &str| words.iter().any(|said| said == word);
+        ClientHeaders { subject: says("subject"), fingerprint: says("fingerprint"), certificate: says("certificate") }
+    }
+
+    /// Whether anything is said at all.
+    pub fn any(self) -> bool {
+        self != ClientHeaders::default()
+    }
 }
 
 /// What a path and host lead to.
@@ -101,6 +131,8 @@ pub struct Route {
     pub identity: Vec<HeaderName>,
     /// Headers that trusted proxies may use for the client's address; from others they are removed.
     pub address_headers: Vec<HeaderName>,
+    /// What its backends hear of a client's certificate.
+    pub client_headers: ClientHeaders,
     /// Its counters; `None` with `disableMetrics`.
     pub metrics: Option<Arc<RouteMetrics>>,
 }
@@ -111,6 +143,8 @@ pub struct Workshop {
     pub upstreams: Registry,
     /// What the middlewares of all routes share.
     pub tools: Tools,
+    /// Certificates in force, and what the next ones take over from them.
+    pub certificates: Arc<Keeper>,
     /// Environment for values that are expanded when used.
     pub env: Env,
 }
@@ -127,6 +161,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
     let mut builder = Builder::new(config.gateway.strict_slash);
     let own = own_endpoints(&config.gateway, &chains, &mut builder, &mut report);
     resolvers(&config.gateway, &mut report);
+    let tls = secure::table(config, &workshop.env, &workshop.certificates, &mut report);
     report.extend(redis::Settings::of(&config.gateway).err().unwrap_or_default());
     report.extend(redis::Settings::doubts(&config.gateway));
     let mut routes = Vec::new();
@@ -150,15 +185,15 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         }
     }
     report.sort();
-    if !report.errors.is_empty() {
-        return Err(report);
-    }
+    let Some(tls) = tls.filter(|_| report.errors.is_empty()) else { return Err(report) };
     let snapshot = Snapshot {
         table,
         routes: in_file_order(config, routes),
         trust,
         head_limits: head_limits(&config.gateway),
         hide_health_errors: config.gateway.monitoring.include_route_health_errors,
+        client_names: tls.names().clone(),
+        tls,
         visitors: config.gateway.monitoring.enable_metrics,
         debug: config.gateway.debug,
     };
@@ -367,6 +402,7 @@ fn compile_route(
         identity: chain.identity().to_vec(),
         chain,
         address_headers: trust.headers().to_vec(),
+        client_headers: ClientHeaders::of(&config.gateway.tls.client_auth.forward),
         metrics: (route.enabled && !route.disable_metrics).then(|| workshop.tools.metrics.route(&route.name)),
         name,
     })
@@ -418,7 +454,8 @@ impl Workshop {
             handle: handle.clone(),
         };
         let kept = crate::upstream::most_kept(config.gateway.transport.max_idle_conns);
-        Workshop { upstreams: Registry::new(dns, kept, handle), tools, env: env.clone() }
+        let certificates = Arc::default();
+        Workshop { upstreams: Registry::new(dns, kept, handle), tools, certificates, env: env.clone() }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily};
-use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use super::cells::Reasons;
 use super::process;
@@ -19,12 +19,15 @@ use super::table::{self, Declared};
 use super::visitors::Visitors;
 use crate::exchange::Reason;
 use crate::redis::Meters;
+use crate::tls::Certificate;
 
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
     shared: Arc<Shared>,
     connections: IntGaugeVec,
+    handshakes: IntCounterVec,
+    certificates: IntGaugeVec,
     streams: IntGaugeVec,
     upgrades: IntCounterVec,
     exploits: IntCounterVec,
@@ -75,6 +78,8 @@ impl Metrics {
             registry: Registry::new(),
             shared: Arc::new(Shared::default()),
             connections: table::CONNECTIONS.gauges(),
+            handshakes: table::HANDSHAKES.counters(),
+            certificates: table::CERTIFICATES.gauges(),
             streams: table::STREAMS.gauges(),
             upgrades: table::UPGRADES.counters(),
             exploits: table::EXPLOITS.counters(),
@@ -96,12 +101,14 @@ impl Metrics {
         metrics.register(Page::new(metrics.shared.clone()));
         metrics.register(process::Process::new());
         metrics.register(metrics.connections.clone());
+        metrics.register(metrics.certificates.clone());
         metrics.register(metrics.streams.clone());
         metrics.register(metrics.auth_outside.clone());
         metrics.register(metrics.redis_up.clone());
         metrics.register(visitors);
         for counters in [
             &metrics.reloads,
+            &metrics.handshakes,
             &metrics.upgrades,
             &metrics.exploits,
             &metrics.bots,
@@ -144,6 +151,20 @@ impl Metrics {
     /// The gauge of open connections of an entry point; a handle to keep, not to look up per connection.
     pub fn connections(&self, entry_point: &str) -> IntGauge {
         self.connections.with_label_values(&[entry_point])
+    }
+
+    /// Counters of handshakes, in the order of [`crate::entry::Ended`].
+    pub fn handshakes(&self) -> [IntCounter; 6] {
+        ["full", "resumed", "plain", "overdue", "left", "failed"].map(|word| self.handshakes.with_label_values(&[word]))
+    }
+
+    /// Until when the certificates in force are valid.
+    pub fn certificates(&self, certificates: &[Arc<Certificate>]) {
+        self.certificates.reset();
+        for certificate in certificates {
+            let name = certificate.names.first().map_or("default", String::as_str);
+            self.certificates.with_label_values(&[name]).set(certificate.not_after);
+        }
     }
 
     /// The gauge of open streams that have no end of their own, `websocket` or `events`.

@@ -94,6 +94,10 @@ declare! {
         "Requests that looked like an attack to exploit protection, by what they looked like and where.";
     CONNECTIONS = Gauge "goma_edge_connections" ["entry_point"]
         "Connections from clients that are open now.";
+    HANDSHAKES = Counter "goma_edge_tls_handshakes_total" ["result"]
+        "TLS handshakes with clients by how they ended: full, resumed, plain (no TLS at all), overdue, left or failed.";
+    CERTIFICATES = Gauge "goma_edge_certificate_expiry_timestamp_seconds" ["certificate"]
+        "Unix time of the last second for which a certificate that is served is valid, by the first of its names.";
     STREAMS = Gauge "goma_edge_streams" ["kind"]
         "Open WebSockets (websocket) and event streams (events).";
     UPGRADES = Counter "goma_edge_upgrades_total" ["result"]

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pingora_core::protocols::tls::CaType;
-use pingora_core::tls::{CertificateDer, ClientConfig, PrivateKeyDer, RootCertStore, install_default_crypto_provider};
+use pingora_core::tls::{CertificateDer, ClientConfig, PrivateKeyDer, RootCertStore};
 use pingora_core::utils::tls::{CertKey, WrappedX509};
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::settings::{ClientCertificate, SettingError, Tls};
+use crate::crypto;
 
 /// SHA-256 over every setting of an identity.
 pub(super) type TlsDigest = [u8; 32];
@@ -84,7 +85,7 @@ fn client(client: &ClientCertificate) -> Result<CertKey, SettingError> {
     let certificates = chain.iter().cloned().map(CertificateDer::from).collect();
     let private = PrivateKeyDer::try_from(key.clone())
         .map_err(|_| refuse("clientKey", "holds a key of an unknown kind", KEY_REMEDY))?;
-    install_default_crypto_provider();
+    crypto::install();
     ClientConfig::builder()
         .with_root_certificates(RootCertStore::empty())
         .with_client_auth_cert(certificates, private)

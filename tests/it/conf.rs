@@ -22,6 +22,8 @@ async fn the_default_and_the_examples_load() {
         let text = fs::read_to_string(&file).expect("a readable file");
         let names = text.split("${").skip(1).filter_map(|rest| rest.split('}').next());
         let env: Vec<_> = names.map(|name| (name, "127.0.0.1:9")).collect();
+        let placed = with_its_certificates(&text);
+        let file = placed.as_ref().map_or(file, |folder| folder.path().join("goma.yml"));
         let (output, name) = run(&file, &env, &["config", "check", "-c"]).await;
         assert!(output.succeeded(), "{name}: {}", output.all());
     }
@@ -90,6 +92,25 @@ async fn run(file: &Path, env: &[(&str, &str)], command: &[&str]) -> (Output, St
     let folder = file.parent().expect("a file is in a folder");
     let name = file.file_name().expect("a file has a name").to_string_lossy().into_owned();
     (goma_in(folder, env, &[command, &[name.as_str()]].concat()).await, name)
+}
+
+/// A folder with the certificates that a file names and the file itself with their new paths; none for a file without any.
+fn with_its_certificates(text: &str) -> Option<tempfile::TempDir> {
+    const PLACE: &str = "/etc/goma/tls/";
+    let paths: Vec<&str> = text.split(PLACE).skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+    if paths.is_empty() {
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("a writable folder");
+    let mut made = std::collections::HashMap::new();
+    for path in paths {
+        let stem = path.rsplit_once('.').map_or(path, |(stem, _)| stem);
+        let identity = made.entry(stem).or_insert_with(|| Identity::self_signed(&[stem]));
+        write(path, if path.ends_with(".key") { &identity.key } else { &identity.certificate });
+    }
+    write("goma.yml", &text.replace(PLACE, &format!("{}/", folder.path().display())));
+    Some(folder)
 }
 
 /// The lines about problems, without the summary.

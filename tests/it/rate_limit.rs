@@ -271,6 +271,24 @@ async fn scope_gives_keys_of_their_own_and_long_values_are_hashed() {
 }
 
 #[tokio::test]
+async fn limits_that_use_up_each_other_in_redis_are_named() {
+    let origin = Origin::start().await;
+    let middlewares = "- {name: wide, type: rateLimit, rule: {unit: minute, requestsPerUnit: 1000}}
+- {name: narrow, type: rateLimit, rule: {unit: minute, requestsPerUnit: 10}}
+- {name: own, type: rateLimit, rule: {unit: minute, requestsPerUnit: 10, scope: middleware}}
+- {name: same, type: rateLimit, rule: {unit: minute, requestsPerUnit: 1000}}
+- {name: login, type: rateLimit, paths: [/login], rule: {unit: minute, requestsPerUnit: 5}}";
+    for (redis, warned) in [("redis: {addr: '127.0.0.1:1'}", 1), ("", 0)] {
+        let gateway = Gateway::before(&origin).gateway(redis).middlewares(middlewares).await;
+        let file = gateway.file("goma.yml").display().to_string();
+        let output = goma(&["config", "check", "-c", &file]).await;
+        let odd: Vec<&str> = output.stdout.lines().filter(|line| line.contains("another limit")).collect();
+        assert_eq!(odd.len(), warned, "{}", output.all());
+        assert!(odd.iter().all(|line| line.contains("middlewares[1].rule")), "{odd:?}");
+    }
+}
+
+#[tokio::test]
 async fn ever_new_clients_do_not_grow_the_gateway() {
     let origin = Origin::start().await;
     let gateway = limited(&origin, "type: rateLimit, rule: {unit: minute, requestsPerUnit: 100}", None).await;

@@ -95,10 +95,19 @@ async fn nothing_fails_while_redis_hangs_dies_and_comes_back() {
     let (origin, mut redis) = (Origin::start().await, Redis::start().await);
     origin.always(Answer::ok("fine"));
     let keys = format!("addr: '{redis}', timeout: 250ms");
-    let gateway = gateway(&origin, &keys, "unit: hour, requestsPerUnit: 5").await;
+    let mut gateways = Vec::new();
+    for _ in 0..3 {
+        gateways.push(gateway(&origin, &keys, "unit: hour, requestsPerUnit: 5").await);
+    }
+    let gateway = &gateways[0];
     let key = |name: &str| gateway.get("/tight").header("X-Key", name);
-    let load = Load::start(&gateway, 4, "/free", "fine");
-    load.goes_on(50).await;
+    let loads: Vec<Load> = gateways.iter().map(|gateway| Load::start(gateway, 2, "/free", "fine")).collect();
+    let go_on = async |more: u64| {
+        for load in &loads {
+            load.goes_on(more).await;
+        }
+    };
+    go_on(50).await;
     for _ in 0..3 {
         assert_eq!(key("before").await.status, 200);
     }
@@ -117,13 +126,13 @@ async fn nothing_fails_while_redis_hangs_dies_and_comes_back() {
         statuses.push(key("before").await.status);
     }
     assert_eq!(statuses, [200, 200, 429, 429], "what passed before counts");
-    load.goes_on(200).await;
+    go_on(200).await;
 
     redis.resume();
     gateway.counts("goma_edge_redis_up 1").await;
-    load.goes_on(50).await;
+    go_on(50).await;
     redis.stop();
-    load.goes_on(50).await;
+    go_on(50).await;
     gateway.counts("goma_edge_redis_up 0").await;
     let mut passed = 0;
     for _ in 0..8 {
@@ -131,15 +140,18 @@ async fn nothing_fails_while_redis_hangs_dies_and_comes_back() {
     }
     assert_eq!(passed, 5, "limits count without Redis");
     redis.run().await;
-    gateway.counts("goma_edge_redis_up 1").await;
-    load.goes_on(50).await;
+    for gateway in &gateways {
+        gateway.counts("goma_edge_redis_up 1").await;
+    }
+    go_on(50).await;
     eventually("Redis is asked again", async || {
         key("after").await;
         (!redis.ask::<Vec<String>>(&["KEYS", "rate:header:X-Key:value:after"]).await.is_empty()).then_some(())
     })
     .await;
-    let tally = load.stop().await;
-    tally.is_clean(&[200]);
+    for load in loads {
+        load.stop().await.is_clean(&[200]);
+    }
     let lines = |text: &str| gateway.log().matches(text).count();
     assert!(lines("is not in use") - lines("is in use again") <= 1, "a line a change: {}", gateway.log());
 }

@@ -17,6 +17,11 @@ async fn swaps_under_load_lose_no_request_and_refuse_no_connection() {
     let kept = Load::start(&gateway, 4, "/", "whole");
     let fresh = Load::of(2, &gateway.get("/").header("Connection", "close"), "whole");
     let multiplexed = Load2::start(gateway.port(), 2, "/", "whole");
+    let tunnel = gateway.through(&TlsClient::careless()).await;
+    let tls = Load::of(2, &tunnel.get("/"), "whole");
+    let tls_fresh = Load::of(1, &tunnel.get("/").header("Connection", "close"), "whole");
+    let tunnel2 = gateway.through(&TlsClient::careless().offers(&["h2"])).await;
+    let tls_multiplexed = Load2::start(tunnel2.port(), 1, "/", "whole");
     let mut socket = gateway.websocket("/ws").await;
     let mut events = gateway.sse("/events").await;
     assert_eq!(events.next().await.expect("an event").0, "one");
@@ -45,9 +50,14 @@ async fn swaps_under_load_lose_no_request_and_refuse_no_connection() {
     assert_eq!(download.wire.body(left).await.expect("a whole body").0, "begin end");
     socket.close(1000).await;
     assert_eq!(socket.hear().await, Frame::Close(1000));
-    for (about, tally) in
-        [("kept", kept.stop().await), ("fresh", fresh.stop().await), ("HTTP/2", multiplexed.stop().await)]
-    {
+    for (about, tally) in [
+        ("kept connections", kept.stop().await),
+        ("new connections", fresh.stop().await),
+        ("HTTP/2", multiplexed.stop().await),
+        ("TLS, kept connections", tls.stop().await),
+        ("TLS, new connections", tls_fresh.stop().await),
+        ("TLS, HTTP/2", tls_multiplexed.stop().await),
+    ] {
         println!("{about}: {} requests, {} failed, {} refused", tally.of(200), tally.failures.len(), tally.refused);
         tally.is_clean(&[200]);
         assert!(tally.refused == 0 && tally.of(200) > 0, "{about}: {tally:?}");

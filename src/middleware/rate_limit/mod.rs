@@ -13,6 +13,7 @@
 //! ```
 
 mod key;
+pub(super) mod neighbours;
 mod settings;
 mod step;
 mod told;

@@ -139,6 +139,26 @@ impl RateLimit {
         doubts
     }
 
+    /// Which buckets of Redis it has, as far as they may be those of another limit; `None` where they are its own.
+    pub(super) fn bucket(&self, has_paths: bool) -> Option<String> {
+        let (source, name) = (self.key_strategy.source.trim().to_lowercase(), self.key_strategy.name.trim());
+        let shared = self.scope.trim().is_empty() && !self.mode.trim().eq_ignore_ascii_case("local");
+        match source.as_str() {
+            _ if !shared => None,
+            // Named after the route.
+            "route" => None,
+            "" if has_paths => None,
+            "" => Some("global".to_owned()),
+            "header" | "cookie" | "claim" if !name.is_empty() => Some(format!("{source}:{name}")),
+            _ => Some("ip".to_owned()),
+        }
+    }
+
+    /// How large it is.
+    pub(super) fn size(&self) -> (String, i64, i64) {
+        (self.unit.clone(), self.requests_per_unit, self.burst)
+    }
+
     pub(super) fn read(self, scope: &Scope<'_>) -> Result<Read, Vec<Problem>> {
         let rule = scope.place.child("rule");
         let mut problems = Vec::new();

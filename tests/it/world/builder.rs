@@ -105,9 +105,10 @@ impl Builder {
             command = cli::by_name(&folder.path().join(upgrade::PROGRAM));
         }
         // Variables win over the file, so that any file at all can be started here.
+        let secure = place::free_port();
         let mut env = vec![
             ("GOMA_ENTRYPOINT_WEB_ADDRESS".to_owned(), format!("127.0.0.1:{port}")),
-            ("GOMA_ENTRYPOINT_WEB_SECURE_ADDRESS".to_owned(), format!("127.0.0.1:{}", place::free_port())),
+            ("GOMA_ENTRYPOINT_WEB_SECURE_ADDRESS".to_owned(), format!("127.0.0.1:{secure}")),
             ("GOMA_ENABLE_METRICS".to_owned(), "true".to_owned()),
             ("GOMA_LOG_LEVEL".to_owned(), "warn".to_owned()),
         ];
@@ -116,11 +117,12 @@ impl Builder {
             // Hands its own variables to nobody.
             let program = command.get_program().to_owned();
             command = cli::by_name(Path::new("systemd-socket-activate"));
-            command.args(["-l", &format!("127.0.0.1:{port}"), "--fdname=web"]);
+            command.args(["-l", &format!("127.0.0.1:{port}"), "-l", &format!("127.0.0.1:{secure}")]);
+            command.arg("--fdname=web:webSecure");
             command.args(env.iter().map(|(name, value)| format!("--setenv={name}={value}"))).arg("--").arg(program);
         }
         command.current_dir(folder.path()).args(["server", "-c", "goma.yml"]).envs(env);
-        Gateway::of(command.spawn().expect("the binary starts"), port, folder, self.words)
+        Gateway::of(command.spawn().expect("the binary starts"), (port, secure), folder, self.words)
     }
 }
 

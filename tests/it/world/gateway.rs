@@ -16,6 +16,7 @@ use super::client::{Connection, Request};
 use super::events::Events;
 use super::http2::Http2;
 use super::origin::lock;
+use super::tls_client::{TlsClient, Tunnel};
 use super::websocket::WebSocket;
 use super::{eventually, upgrade};
 
@@ -25,6 +26,7 @@ pub struct Gateway {
     /// The process that serves.
     serving: AtomicU32,
     port: u16,
+    secure: u16,
     folder: TempDir,
     stdout: Captured,
     stderr: Captured,
@@ -67,6 +69,16 @@ impl Gateway {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of `webSecure`.
+    pub fn secure_port(&self) -> u16 {
+        self.secure
+    }
+
+    /// A port behind which this client of TLS reaches `webSecure`.
+    pub async fn through(&self, client: &TlsClient) -> Tunnel {
+        Tunnel::start(client, self.secure).await
     }
 
     pub fn url(&self) -> String {
@@ -245,11 +257,11 @@ impl Gateway {
 
 impl Gateway {
     /// Takes over a child that was just started.
-    pub(super) fn of(mut child: Child, port: u16, folder: TempDir, words: Words) -> Gateway {
+    pub(super) fn of(mut child: Child, (port, secure): (u16, u16), folder: TempDir, words: Words) -> Gateway {
         let stdout = Captured::from(child.stdout.take().expect("piped"));
         let stderr = Captured::from(child.stderr.take().expect("piped"));
         let serving = AtomicU32::new(child.id());
-        Gateway { child: Mutex::new(child), serving, port, folder, stdout, stderr, words }
+        Gateway { child: Mutex::new(child), serving, port, secure, folder, stdout, stderr, words }
     }
 
     /// What it left behind, once it has exited.

@@ -33,6 +33,7 @@ mod place;
 mod redis;
 mod slapd;
 mod tls;
+mod tls_client;
 pub mod tokens;
 mod upgrade;
 mod websocket;
@@ -59,6 +60,7 @@ pub use place::{free_port, listen};
 pub use redis::{Cluster, Redis, Sentinels};
 pub use slapd::Slapd;
 pub use tls::{Authority, Hello, Identity, TlsFront};
+pub use tls_client::{Shaken, TlsClient, Tunnel};
 pub use websocket::{Frame, WebSocket};
 pub use wire::{Headers, Left, Pattern, Wire};
 

@@ -36,6 +36,7 @@ pub struct Identity {
 impl Authority {
     pub fn new() -> Authority {
         let mut params = params(&[]);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "an authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Authority(CertifiedIssuer::self_signed(params, pair()).expect("a sound authority"))
     }
@@ -43,6 +44,22 @@ impl Authority {
     /// Its own certificate: what has to be trusted.
     pub fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// Like [`Authority::certify`], with an RSA key, which takes too long to make: it is kept with the tests.
+    pub fn certify_rsa(&self, names: &[&str]) -> Identity {
+        let key = KeyPair::from_pem(include_str!("../../keys/rsa-2048.pem")).expect("a key");
+        let certificate = params(names).signed_by(&key, &self.0).expect("a sound certificate");
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// A certificate with this common name and validity, years first and last.
+    pub fn certify_from_to(&self, names: &[&str], common: &str, (from, to): (i32, i32)) -> Identity {
+        let (key, mut params) = (pair(), params(names));
+        params.distinguished_name.push(rcgen::DnType::CommonName, common);
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(to, 1, 1));
+        let certificate = params.signed_by(&key, &self.0).expect("a sound certificate");
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
     /// A certificate for these names and addresses, good for servers and clients.

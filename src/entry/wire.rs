@@ -1,0 +1,162 @@
+//! The bytes of a connection: plain, or under TLS.
+//!
+//! TLS is ended here, below everything that knows HTTP; a plain connection pays one comparison for it.
+
+use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rustls::ServerConnection;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// A stream to a client.
+pub enum Wire {
+    /// As it is.
+    Plain(TcpStream),
+    /// Under TLS; the handshake is done.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Taken out of a connection that ends.
+    Gone,
+}
+
+impl Wire {
+    /// The socket.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Wire::Plain(stream) => Some(stream),
+            Wire::Tls(stream) => Some(stream.get_ref().0),
+            Wire::Gone => None,
+        }
+    }
+
+    /// Its number.
+    pub fn fd(&self) -> RawFd {
+        self.tcp().map_or(-1, TcpStream::as_raw_fd)
+    }
+
+    /// Whether this is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Wire::Tls(_))
+    }
+
+    /// Waits until something can be read, without a buffer. Under TLS that may be a message without data.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self.tcp() {
+            Some(stream) => stream.readable().await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Whether something that was written waits for the socket.
+    pub fn holds_back(&self) -> bool {
+        matches!(self, Wire::Tls(stream) if stream.get_ref().1.wants_write())
+    }
+
+    /// Says at once that nothing more will come, as far as the socket takes it now. Without this a client of TLS cannot tell
+    /// the end from an attack. RFC 8446 §6.1.
+    pub fn farewell(&mut self) {
+        if let Wire::Tls(stream) = self {
+            let (socket, session) = stream.get_mut();
+            farewell(socket, session);
+        }
+    }
+
+    /// The socket, for what is to be read without looking at it.
+    pub fn into_tcp(self) -> Option<TcpStream> {
+        match self {
+            Wire::Plain(stream) => Some(stream),
+            Wire::Tls(stream) => Some(stream.into_inner().0),
+            Wire::Gone => None,
+        }
+    }
+}
+
+fn farewell(socket: &TcpStream, session: &mut ServerConnection) {
+    session.send_close_notify();
+    while session.wants_write() {
+        match session.write_tls(&mut Now(socket)) {
+            Ok(sent) if sent > 0 => {}
+            _ => break,
+        }
+    }
+}
+
+/// Writes what the socket takes now.
+struct Now<'a>(&'a TcpStream);
+
+impl Write for Now<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsyncRead for Wire {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
+                // Many clients close without a word; what HTTP was told to expect says whether something is missing.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                read => read,
+            },
+            Wire::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, data),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, data),
+            Wire::Gone => gone(),
+        }
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Wire::Gone => gone(),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Gone => gone(),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+fn gone<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}

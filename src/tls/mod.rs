@@ -1,0 +1,28 @@
+//! Ending TLS: certificates by server name, certificates of clients, resumption, stapling.
+//!
+//! A [`Table`] is compiled from settings, immutable, and swapped whole in the [`Keeper`], which also holds what outlives a
+//! table: ticket keys, certificates that are the same as before, the self-signed default. A connection keeps the table
+//! that it began with; a swap touches none.
+//!
+//! | page | what |
+//! |---|---|
+//! | [`pair`] | a certificate and its key, checked when loaded |
+//! | [`folder`] | which files of a folder belong together |
+//! | [`index`] | from the name that a client asks for to certificates |
+//! | [`clients`] | who must show a certificate, who may have signed it, what backends hear of it |
+//! | [`table`] | the whole, as rustls takes it |
+//! | [`keeper`] | the table in force and what it hands to the next |
+
+pub mod clients;
+pub mod folder;
+pub mod index;
+pub mod keeper;
+pub mod pair;
+pub mod self_signed;
+pub mod table;
+
+pub use clients::{ClientAuth, ClientCertificate, Names};
+pub use index::{Index, IndexBuilder};
+pub use keeper::Keeper;
+pub use pair::{Certificate, Fault, Part};
+pub use table::{Least, Settings, Table};
