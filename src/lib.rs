@@ -8,13 +8,13 @@
 //! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain, upgrade, service manager |
 //! | [`entry`] | accepts connections, ends TLS, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
 //! | [`tls`] | certificates by server name, certificates of clients, resumption, stapling |
-//! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record |
+//! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record; the usual request without a body goes a way of our own to its backend |
 //! | [`snapshot`] | compiles a configuration; the only place where names are looked up |
 //! | [`explain`] | `config explain`: walks a request through the real functions and tells, instead of sending it |
 //! | [`route`] | the table: a path tree with hosts at each node; also rewriting. Knows neither Pingora nor what it routes to |
 //! | [`middleware`] | the trait, the chain, `KINDS` (one line a kind), one file each |
 //! | [`limit`] | buckets, refusals and bans: in memory and in Redis, without HTTP |
-//! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer |
+//! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer, connections of our own |
 //! | [`telemetry`] | metrics in one table, log, access log |
 //! | [`redis`] | one Redis client for all: TLS, Sentinel, Cluster, time-outs, a breaker, channels |
 //! | [`outbound`] | one pooled HTTP client for calls beside the data path |

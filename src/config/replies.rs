@@ -65,8 +65,11 @@ pub struct ErrorInterceptor {
 #[serde(default, rename_all = "camelCase")]
 pub struct InterceptedError {
     /// The status it is for.
-    #[serde(alias = "status", alias = "code")]
     pub status_code: u16,
+    /// An older name of it; where both are there, both count.
+    pub status: u16,
+    /// Another one.
+    pub code: u16,
     /// The body to send; empty for the file, or else the status as text.
     pub body: String,
     /// A file to send.

@@ -53,6 +53,11 @@ impl Asked {
         let method = head.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).cloned();
         Some(Box::new(Asked { origin, headers, method }))
     }
+
+    /// Where it comes from, as it says.
+    pub fn origin(&self) -> &HeaderValue {
+        &self.origin
+    }
 }
 
 /// Compiled rules of sharing.

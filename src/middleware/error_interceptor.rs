@@ -44,14 +44,26 @@ pub struct ErrorInterceptor {
 #[derive(Clone, Deserialize, Serialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct ErrorSettings {
-    /// The status it is for, 200 to 599. `status` and `code` are older names of it.
-    #[serde(alias = "status", alias = "code")]
+    /// The status it is for, 200 to 599.
     status_code: u16,
+    /// An older name of `statusCode`; where both are there, both count.
+    status: u16,
+    /// Another older name of it.
+    code: u16,
     /// The text to send. JSON goes to clients of JSON as it is, other text inside an object.
     body: String,
     /// A file to send, when there is no `body`: read with the configuration, and again when it changes. Without either,
     /// the status is sent as text: `404 Not Found`.
     file: String,
+}
+
+impl ErrorSettings {
+    /// What it is for, by key: each status once.
+    fn statuses(&self) -> impl Iterator<Item = (&'static str, u16)> + '_ {
+        let listed = [("statusCode", self.status_code), ("status", self.status), ("code", self.code)];
+        let first = move |index: usize| !listed[..index].iter().any(|(_, earlier)| *earlier == listed[index].1);
+        (0..listed.len()).filter(move |index| listed[*index].1 > 0 && first(*index)).map(move |index| listed[index])
+    }
 }
 
 impl Settings for ErrorInterceptor {
@@ -87,13 +99,16 @@ impl ErrorInterceptor {
         }
         for (index, error) in self.errors.iter().enumerate() {
             let place = place.child("errors").item(index);
-            if BODILESS.contains(&error.status_code) {
-                let message = format!("a response {} cannot carry a body: it stays as it is", error.status_code);
-                doubts.push(place.child("statusCode").warning(message, "remove the entry"));
-            }
-            if self.errors[..index].iter().any(|earlier| earlier.status_code == error.status_code) {
-                let message = format!("an earlier entry is for {} as well, and counts", error.status_code);
-                doubts.push(place.child("statusCode").warning(message, "keep one of them"));
+            for (key, status) in error.statuses() {
+                if BODILESS.contains(&status) {
+                    let message = format!("a response {status} cannot carry a body: it stays as it is");
+                    doubts.push(place.child(key).warning(message, "remove the entry"));
+                }
+                let mut earlier = self.errors[..index].iter().flat_map(ErrorSettings::statuses);
+                if earlier.any(|(_, earlier)| earlier == status) {
+                    let message = format!("an earlier entry is for {status} as well, and counts");
+                    doubts.push(place.child(key).warning(message, "keep one of them"));
+                }
             }
             if !error.body.is_empty() && !error.file.is_empty() {
                 doubts.push(place.child("file").warning("is not sent, since there is a `body`", "keep one of them"));
@@ -112,9 +127,15 @@ impl ErrorInterceptor {
             HeaderValue::from_static("")
         });
         for (index, error) in self.errors.iter().enumerate() {
-            match self.page(error, &content_type, &place.child("errors").item(index), files) {
-                Ok(page) => pages.push((error.status_code, page)),
-                Err(problem) => problems.push(problem),
+            let place = place.child("errors").item(index);
+            if error.statuses().next().is_none() {
+                problems.push(place.child("statusCode").error("is missing", "use 200 to 599"));
+            }
+            for (key, status) in error.statuses() {
+                match self.page(error, (key, status), &content_type, &place, files) {
+                    Ok(page) => pages.push((status, page)),
+                    Err(problem) => problems.push(problem),
+                }
             }
         }
         pages.retain(|(status, _)| !BODILESS.contains(status));
@@ -124,17 +145,13 @@ impl ErrorInterceptor {
     fn page(
         &self,
         error: &ErrorSettings,
+        (key, code): (&str, u16),
         content_type: &HeaderValue,
         place: &Place,
         files: &Files,
     ) -> Result<Page, Problem> {
-        let status = StatusCode::from_u16(error.status_code).ok().filter(|_| (200..=599).contains(&error.status_code));
-        let Some(status) = status else {
-            let message = match error.status_code {
-                0 => "is missing".to_owned(),
-                code => format!("{code} is no status of a response"),
-            };
-            return Err(place.child("statusCode").error(message, "use 200 to 599"));
+        let Some(status) = StatusCode::from_u16(code).ok().filter(|_| (200..=599).contains(&code)) else {
+            return Err(place.child(key).error(format!("{code} is no status of a response"), "use 200 to 599"));
         };
         if error.body.is_empty() && !error.file.is_empty() {
             let path = Path::new(&error.file);
@@ -194,6 +211,8 @@ impl ErrorInterceptor {
     fn of(section: &Older) -> ErrorInterceptor {
         let errors = section.errors.iter().map(|error| ErrorSettings {
             status_code: error.status_code,
+            status: error.status,
+            code: error.code,
             body: error.body.clone(),
             file: error.file.clone(),
         });

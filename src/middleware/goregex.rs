@@ -115,6 +115,8 @@ fn escape(rest: &str, out: &mut String, in_class: bool) -> usize {
         'd' | 'w' | 's' => out.push_str(&format!("[{ascii}]")),
         'D' | 'W' | 'S' => out.push_str(&format!("[^{}]", inverse(name))),
         'b' | 'B' if !in_class => out.push_str(&format!("(?-u:\\{name})")),
+        // Ends of words to the `regex` crate, signs that stand for themselves to Go.
+        '<' | '>' => out.push(name),
         'Q' if !in_class => {
             let quoted = &rest[2..];
             let end = quoted.find("\\E").unwrap_or(quoted.len());
@@ -159,6 +161,11 @@ fn class(rest: &str, out: &mut String) -> usize {
                 at = end;
             }
             ']' | '[' | '&' | '~' => at += literal(&rest[at..], out),
+            // Two of them would be a difference of sets; in Go one is the end of a range, or stands for itself.
+            '-' if rest[at + 1..].starts_with('-') => {
+                out.push_str(if first { "\\-" } else { "-\\-" });
+                at += if first { 1 } else { 2 };
+            }
             other => {
                 out.push(other);
                 at += other.len_utf8();
@@ -197,6 +204,15 @@ mod tests {
             ("(?i)ADMIN", "admin", true),
             ("(?P<n>x)", "x", true),
             (r"\pL", "é", true),
+            (r"a\<b\>$", "a<b>", true),
+            (r"\<a", "a", false),
+            ("^[+--]$", ",", true),
+            ("^[--/]$", ".", true),
+            ("^[--]$", "-", true),
+            (r"^[\d--]$", "-", true),
+            ("^[^--]$", "-", false),
+            (r"^[^\D]$", "5", true),
+            (r"^[\S]$", "\u{b}", true),
             ("/*", "", true),
         ] {
             assert_eq!(matches(pattern, text), hit, "{pattern} on {text}");

@@ -54,8 +54,9 @@ struct CookieSettings {
     /// Its value; empty removes the cookie.
     value: String,
     /// Where and how long it counts.
-    #[serde(alias = "attrs")]
-    attributes: CookieAttributes,
+    attributes: Option<CookieAttributes>,
+    /// Goma's own name of `attributes`; counts before it.
+    attrs: Option<CookieAttributes>,
 }
 
 #[derive(Deserialize, Serialize, JsonSchema, Default)]
@@ -207,7 +208,9 @@ type CookieError = (&'static str, String, &'static str);
 
 impl CookieSettings {
     fn build(&self, value: String) -> Result<Cookie, CookieError> {
-        let CookieAttributes { path, domain, max_age, secure, http_only, same_site } = &self.attributes;
+        let none = CookieAttributes::default();
+        let attributes = self.attrs.as_ref().or(self.attributes.as_ref()).unwrap_or(&none);
+        let CookieAttributes { path, domain, max_age, secure, http_only, same_site } = attributes;
         if self.name.is_empty() || self.name.contains([' ', ',', ';', '\\', '\t', '\r', '\n', '=']) {
             return Err(("name", format!("`{}` is no cookie name", self.name), "use letters, digits and dashes"));
         }
@@ -324,7 +327,8 @@ mod tests {
     use super::*;
 
     fn cookie(value: &str, attributes: CookieAttributes) -> Result<String, CookieError> {
-        let settings = CookieSettings { name: "c".into(), value: value.into(), attributes };
+        let attributes = Some(attributes);
+        let settings = CookieSettings { name: "c".into(), value: value.into(), attributes, attrs: None };
         let built = settings.build(value.to_owned())?;
         Ok(built.value().expect("plain text").to_str().expect("plain text").to_owned())
     }

@@ -1,7 +1,7 @@
 //! The shell of a chain: what counts for every reply of the route, the gateway's own included, wherever it stands in the
 //! list. Spec middlewares §3, §5.20, §5.21, §5.22.
 
-use http::Method;
+use http::{HeaderValue, Method};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::access_log::Fields;
@@ -77,6 +77,12 @@ impl Shell {
     /// What the client says about its origin, if anything here asks.
     pub fn origin(&self, head: &RequestHeader) -> Option<Box<Asked>> {
         self.sharing().next().and_then(|_| Asked::of(head))
+    }
+
+    /// The client's origin if the older `cors` section lets it read: for replies that the shell does not dress.
+    pub fn reader(&self, head: &RequestHeader) -> Option<HeaderValue> {
+        let cors = self.cors.as_ref()?;
+        Asked::of(head).filter(|asked| cors.lets_in(asked)).map(|asked| asked.origin().clone())
     }
 
     /// What the client says about codings, if anything here asks.

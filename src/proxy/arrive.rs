@@ -151,7 +151,15 @@ fn redirect(path: String, query: Option<&str>) -> Plan {
 pub async fn admit(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Option<(Reply, Reason, Form)> {
     if let Some(maintenance) = &route.maintenance {
         log::warn!(target: "access", route = &*route.name; "Route is in maintenance mode");
-        return Some((maintenance.clone(), Reason::Maintenance, Form::Bare));
+        let reply = match route.chain.shell.reader(session.req_header()) {
+            // Nothing else dresses it, but scripts of the page are to read it. Spec middlewares §6.1.
+            Some(origin) => maintenance
+                .clone()
+                .header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
+                .header(header::VARY, HeaderValue::from_static("Origin")),
+            None => maintenance.clone(),
+        };
+        return Some((reply, Reason::Maintenance, Form::Bare));
     }
     let exchange = ctx.exchange.as_mut()?;
     if let Some(metrics) = &route.metrics {

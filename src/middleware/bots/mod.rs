@@ -194,14 +194,25 @@ impl Middleware for Guard {
         if self.paths.as_ref().is_some_and(|paths| !paths.guard(&exchange.path)) {
             return Flow::Next;
         }
-        let agent = head.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+        // Of several lines a backend may read any one: none of them is to be a bot's.
+        let mut lines = head.headers.get_all(header::USER_AGENT).iter().map(HeaderValue::as_bytes).peekable();
+        if lines.peek().is_none() {
+            return self.judge(b"", exchange).map_or(Flow::Next, Flow::Reply);
+        }
+        lines.find_map(|agent| self.judge(agent, exchange)).map_or(Flow::Next, Flow::Reply)
+    }
+}
+
+impl Guard {
+    /// The refusal of who says this of itself, if it is one; counts bots.
+    fn judge(&self, agent: &[u8], exchange: &mut Exchange) -> Option<Verdict> {
         if agent.is_empty() && self.empty_passes {
-            return Flow::Next;
+            return None;
         }
         let sight = self.detector.look(agent);
         let denied = self.deny.name(agent, &sight);
         if !denied && !sight.is_bot() {
-            return Flow::Next;
+            return None;
         }
         let outcome = match self.mode {
             _ if !denied && self.allow.name(agent, &sight) => Outcome::Allowed,
@@ -210,14 +221,14 @@ impl Middleware for Guard {
         };
         self.tally.count(&sight, outcome);
         match outcome {
-            Outcome::Allowed => Flow::Next,
+            Outcome::Allowed => None,
             Outcome::Detected => {
                 exchange.why = why(&sight);
-                Flow::Next
+                None
             }
             Outcome::Blocked => {
                 let reply = Reply::message(StatusCode::FORBIDDEN, "Automated clients are not allowed here");
-                Flow::Reply(Verdict::refuse(reply, why(&sight)))
+                Some(Verdict::refuse(reply, why(&sight)))
             }
         }
     }
