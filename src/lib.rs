@@ -5,7 +5,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain |
+//! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain, upgrade, service manager |
 //! | [`entry`] | accepts connections, ends TLS, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
 //! | [`tls`] | certificates by server name, certificates of clients, resumption, stapling |
 //! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record; the usual request without a body goes a way of our own to its backend |

@@ -53,6 +53,7 @@ mod routing;
 mod rows;
 mod stop;
 mod streaming;
+mod systemd;
 mod timeouts;
 mod tls;
 mod tls_files;
