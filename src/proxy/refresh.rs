@@ -59,6 +59,7 @@ fn again(exchange: &Exchange) -> Exchange {
         cookies: Vec::new(),
         reason: Reason::Ok,
         why: std::borrow::Cow::Borrowed(""),
+        held: Vec::new(),
         claims: exchange.claims.clone(),
         limits: Vec::new(),
         ..*exchange
