@@ -54,6 +54,8 @@ pub struct Gateway {
     pub providers: Providers,
     /// The reload endpoint. §8.1.
     pub reload: Reload,
+    /// The endpoint of the HTTP caches (ours).
+    pub cache: CacheEndpoint,
     /// Request events in a Redis stream. §7.5.
     pub analytics: monitoring::Analytics,
     /// The country database.
@@ -97,6 +99,7 @@ impl Default for Gateway {
             defaults: Defaults::default(),
             providers: Providers::default(),
             reload: Reload::default(),
+            cache: CacheEndpoint::default(),
             analytics: monitoring::Analytics::default(),
             geoip: GeoIp::default(),
             shutdown: Shutdown::default(),
@@ -409,6 +412,29 @@ pub const RELOAD_PATH: &str = "/gateway/reload";
 impl Default for Reload {
     fn default() -> Reload {
         Reload { enabled: false, path: RELOAD_PATH.to_owned(), token: Secret::default(), host: String::new() }
+    }
+}
+
+/// The endpoint that tells what the HTTP caches hold and purges in them; only there when enabled and with a token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct CacheEndpoint {
+    /// Default false.
+    pub enabled: bool,
+    /// Default `/gateway/cache`.
+    pub path: String,
+    /// Bearer token that callers must show.
+    pub token: Secret,
+    /// Host pattern it is restricted to; empty for any.
+    pub host: String,
+}
+
+/// Path of the caches' endpoint unless told otherwise.
+pub const CACHE_PATH: &str = "/gateway/cache";
+
+impl Default for CacheEndpoint {
+    fn default() -> CacheEndpoint {
+        CacheEndpoint { enabled: false, path: CACHE_PATH.to_owned(), token: Secret::default(), host: String::new() }
     }
 }
 

@@ -59,8 +59,8 @@ pub use document::{Config, Loaded, Plugins, Source, Watch, Watched};
 pub use endpoint::{SCHEMES, check_url, listen_address};
 pub use expand::Env;
 pub use gateway::{
-    Defaults, DnsCache, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy, Redis, RedisTls,
-    Reload, Sentinel, Shutdown, Timeouts, Transport, Upgrade, Workers,
+    CacheEndpoint, Defaults, DnsCache, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy,
+    Redis, RedisTls, Reload, Sentinel, Shutdown, Timeouts, Transport, Upgrade, Workers,
 };
 pub use load::{DEFAULT_FILE, Examined, examine, load};
 pub use material::{file as material_file, material};

@@ -15,7 +15,8 @@ pub struct Explanation {
     pub location: Option<String>,
     /// Name of the route that takes the request.
     pub route: Option<String>,
-    /// The gateway's own endpoint that takes it: `health`, `ready`, `metrics`, `route_health`, `reload`.
+    /// The gateway's own endpoint that takes it: `health`, `ready`, `metrics`, `route_health`, `reload`,
+    /// `cache`.
     pub endpoint: Option<&'static str>,
     /// The request's method.
     pub method: String,
@@ -87,7 +88,7 @@ pub enum Said {
     Refuses,
     /// Answers it.
     Answers,
-    /// Would ask another server; not tried here.
+    /// Would ask another server or checks a slow hash; not tried here.
     MustAsk,
     /// Changes the response.
     Applies,

@@ -179,7 +179,7 @@ fn said(middleware: &Middleware) -> String {
         Said::Passes => "lets it pass".to_owned(),
         Said::Refuses => format!("refuses it{status}"),
         Said::Answers => format!("answers it{status}"),
-        Said::MustAsk => "would ask another server: not tried here".to_owned(),
+        Said::MustAsk => "would ask another server, or checks a slow hash: not tried here".to_owned(),
         Said::Applies => "changes the response".to_owned(),
         Said::OtherPaths => "is for other paths".to_owned(),
         Said::NotReached => "is not reached".to_owned(),

@@ -124,7 +124,7 @@ impl Walk<'_> {
                 self.answer.detail = Some("503 while the gateway starts or stops".to_owned());
                 return;
             }
-            Own::Reload(token) => {
+            Own::Reload(token) | Own::Cache(token) => {
                 let given = self.head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
                 let status = if admin::bearer(given, token) { 200 } else { 401 };
                 return self.ends(Reason::Ok, status);
@@ -210,7 +210,7 @@ impl Walk<'_> {
                 continue;
             }
             let mut head = self.head.clone();
-            let forward = Forward { route, backend, client: &self.head, conn: None };
+            let forward = Forward { route, backend, client: &self.head, conn: None, unpacks: route.unpack_gzip };
             let prepared = forward::changes(&forward, &self.exchange, &head).and_then(|mut changes| {
                 let rewritten = changes.path.take();
                 changes.apply(self.head.version, &mut head).map(|()| rewritten)
@@ -316,6 +316,7 @@ fn endpoint(own: &Own) -> &'static str {
         Own::Metrics(_) => "metrics",
         Own::RouteHealth(_) => "route_health",
         Own::Reload(_) => "reload",
+        Own::Cache(_) => "cache",
     }
 }
 

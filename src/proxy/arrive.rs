@@ -173,6 +173,8 @@ pub async fn admit(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Optio
     }
     let trusted = ctx.snapshot.trust.peer(exchange.peer);
     let head = session.req_header_mut();
+    // Middlewares may take it off.
+    ctx.authorized = head.headers.contains_key(header::AUTHORIZATION);
     clean(head, route, trusted);
     ctx.origin = route.chain.shell.origin(head);
     ctx.accepted = route.chain.shell.accepted(head);

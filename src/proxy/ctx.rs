@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cached::Cached;
 use super::decode::Gunzip;
 use super::discard::Discard;
 use super::encode::Encoder;
@@ -74,6 +75,10 @@ pub struct Ctx {
     pub refusal: Option<Verdict>,
     /// Why the name of the backend of this attempt has no address.
     pub unresolved: Option<Unresolved>,
+    /// Whether the client said who it is.
+    pub authorized: bool,
+    /// What the cache has to do with it.
+    pub cache: Option<Box<Cached>>,
     /// Counted as long as it is open, where the response has no end of its own.
     pub stream: Option<super::streams::Stream>,
     /// What the last failed attempt would have come to.
@@ -123,6 +128,8 @@ impl Ctx {
             watches: None,
             refusal: None,
             unresolved: None,
+            authorized: false,
+            cache: None,
             stream: None,
             failure: None,
         }

@@ -46,6 +46,7 @@ fn fits(session: &mut Session, ctx: &Ctx) -> bool {
     // What a route says about failing backends is done on Pingora's way.
     ctx.route().is_some_and(|route| route.limits.is_plain() && route.upstream.is_plain())
         && !session.cache.enabled()
+        && !session.cache.bypassing()
         && session.as_downstream_mut().is_body_empty()
         && !session.is_upgrade_req()
         && !session.req_header().headers.contains_key(header::EXPECT)
@@ -129,7 +130,7 @@ fn request(session: &Session, ctx: &mut Ctx, backend: &Backend) -> Result<BytesM
         return Error::e_explain(ErrorType::InternalError, "no route to forward for");
     };
     let client = session.req_header();
-    let forward = forward::Forward { route, backend, client, conn: ctx.conn.as_deref() };
+    let forward = forward::Forward { route, backend, client, conn: ctx.conn.as_deref(), unpacks: route.unpack_gzip };
     let mut changes = forward::changes(&forward, exchange, client)?;
     let mut wire = BytesMut::with_capacity(HEAD_ROOM);
     changes.write(client, &mut wire)?;

@@ -6,6 +6,7 @@
 
 pub(crate) mod arrive;
 mod attempt;
+mod cached;
 mod ctx;
 mod decode;
 mod direct;
@@ -14,8 +15,11 @@ mod encode;
 mod fail;
 pub(crate) mod forward;
 mod own;
+mod purge;
 mod record;
+mod refresh;
 mod respond;
+mod stored;
 mod streams;
 
 use std::net::SocketAddr;
@@ -27,12 +31,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use pingora_cache::key::HashBinary;
+use pingora_cache::storage::HitHandler;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 
 pub use ctx::{Ctx, Plan};
 use respond::Form;
@@ -87,6 +94,9 @@ impl ProxyHttp for Gateway {
         if self.control.draining() {
             session.set_keepalive(None);
         }
+        if refresh::arrive(session, ctx) {
+            return Ok(());
+        }
         session.set_total_drain_timeout(Some(DRAIN_BODY));
         // Interim responses came with HTTP/1.1. RFC 9110 §15.2.
         if session.req_header().version == Version::HTTP_10 {
@@ -98,9 +108,12 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         match &ctx.plan {
+            Plan::Route(_) if refresh::is(ctx) => return Ok(false),
             Plan::Route(route) => {
                 let route = route.clone();
-                let Some((reply, reason, form)) = arrive::admit(session, ctx, &route).await else { return Ok(false) };
+                let Some((reply, reason, form)) = arrive::admit(session, ctx, &route).await else {
+                    return if route.chain.shell.has_caches() { cached::answer(session, ctx).await } else { Ok(false) };
+                };
                 ctx.ends(reason);
                 respond::reply(session, ctx, &reply, form).await?;
             }
@@ -117,6 +130,51 @@ impl ProxyHttp for Gateway {
             Plan::Unknown => return Error::e_explain(ErrorType::InternalError, "a request without a plan"),
         }
         Ok(true)
+    }
+
+    /// Entries are fetched anew beside the requests that get them stale.
+    fn allow_spawning_subrequest(&self, _: &Session, ctx: &Ctx) -> bool {
+        !refresh::is(ctx) && ctx.route().is_some_and(|route| route.chain.shell.has_caches())
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        cached::enable(session, ctx);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        cached::key(session, ctx)
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, _: &mut Ctx, request: &RequestHeader) -> Option<HashBinary> {
+        cached::variant(meta, request)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        _: &mut HitHandler,
+        _: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(cached::found(session, meta, ctx))
+    }
+
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+        cached::serves_stale(session, ctx, error)
+    }
+
+    fn response_cache_filter(&self, session: &Session, head: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
+        cached::storable(session, head, ctx)
+    }
+
+    fn cache_not_modified_filter(&self, session: &Session, head: &ResponseHeader, _: &mut Ctx) -> Result<bool> {
+        Ok(stored::not_modified(session.req_header(), head))
+    }
+
+    fn range_header_filter(&self, session: &mut Session, head: &mut ResponseHeader, _: &mut Ctx) -> RangeType {
+        stored::range(session.req_header(), head)
     }
 
     /// The usual exchange without a request body is served here, and Pingora's way to the backend is not taken.
@@ -161,13 +219,22 @@ impl ProxyHttp for Gateway {
         let (Some(route), Some(pick), Some(exchange)) = (ctx.route(), &ctx.pick, &ctx.exchange) else {
             return Error::e_explain(ErrorType::InternalError, "no backend to forward to");
         };
-        let forward =
-            forward::Forward { route, backend: &pick.backend, client: session.req_header(), conn: ctx.conn.as_deref() };
+        let forward = forward::Forward {
+            route,
+            backend: &pick.backend,
+            client: session.req_header(),
+            conn: ctx.conn.as_deref(),
+            // What is stored is for clients that take no gzip as well.
+            unpacks: route.unpack_gzip && ctx.cache.as_ref().is_none_or(|cached| !cached.fills),
+        };
         let mut changes = forward::changes(&forward, exchange, head)?;
         let (path, asked_gzip) = (changes.path.take(), changes.asked_gzip);
         changes.apply(session.req_header().version, head)?;
         let waits = forward::waits_for_continue(&forward, head);
         ctx.sent_path = path;
+        if let Some(cached) = &mut ctx.cache {
+            cached.sent = crate::cache::freshness::now();
+        }
         ctx.asked_gzip = asked_gzip;
         ctx.watches = None;
         // Pingora passes no interim response of an HTTP/2 backend on, so a client that waits for it would wait for ever.
@@ -221,6 +288,7 @@ impl ProxyHttp for Gateway {
                     .map_err(|e| e.into_up());
             }
             ctx.answered = true;
+            cached::came(session, ctx, head);
             if let (StatusCode::SWITCHING_PROTOCOLS, Some(deadline)) = (head.status, &mut ctx.deadline) {
                 deadline.stop();
             }
@@ -241,6 +309,7 @@ impl ProxyHttp for Gateway {
             answered(session, ctx);
         }
         keep_client(session, ctx);
+        cached::dress(session, ctx, head)?;
         respond::head(session, ctx, head).await?;
         if ctx.discard.is_some() {
             answered(session, ctx);
@@ -338,6 +407,10 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         ctx.stop_upstream_clock();
+        cached::ended(ctx);
+        if refresh::is(ctx) {
+            return;
+        }
         if let Some(discard) = &mut ctx.discard {
             discard.stop();
         }

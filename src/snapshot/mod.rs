@@ -15,6 +15,7 @@ use std::sync::Arc;
 use http::{HeaderName, StatusCode};
 use tokio::runtime::Handle;
 
+use crate::cache::zone::Zones;
 use crate::config::{Config, Env, Examined, Loaded, Place, Problem, Report};
 use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
 use crate::gate::Limits;
@@ -55,6 +56,8 @@ pub struct Snapshot {
     pub visitors: bool,
     /// Whether access lines carry the details of `debug`.
     pub debug: bool,
+    /// What `httpCache` stores.
+    pub caches: Zones,
 }
 
 /// What backends hear of a client's certificate. Default nothing.
@@ -105,6 +108,8 @@ pub enum Own {
     RouteHealth(Arc<Chain>),
     /// Reload, with the token that it asks for.
     Reload(Arc<str>),
+    /// The HTTP caches, with the token that it asks for.
+    Cache(Arc<str>),
 }
 
 /// A compiled route.
@@ -198,6 +203,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         tls,
         visitors: config.gateway.monitoring.enable_metrics,
         debug: config.gateway.debug,
+        caches: workshop.tools.caches.clone(),
     };
     Ok((snapshot, report.warnings))
 }
@@ -373,6 +379,12 @@ fn own_endpoints(
     let reloads = (reload.enabled && !token.is_empty()).then_some((&reload_place, "path"));
     let post = Methods::Only(vec!["POST"]);
     add(reloads, &reload.path, &reload.host, post, Span::Exact, Own::Reload(token));
+    let cache = &gateway.cache;
+    let cache_place = gateway.at.child("cache");
+    let token: Arc<str> = cache.token.as_str().trim().into();
+    let asked = (cache.enabled && !token.is_empty()).then_some((&cache_place, "path"));
+    let methods = Methods::Only(vec!["GET", "POST"]);
+    add(asked, &cache.path, &cache.host, methods, Span::Exact, Own::Cache(token));
     add(on(ready, "enableReadiness"), "/readyz", "", get(), Span::Exact, Own::Ready);
     add(on(live, "enableLiveness"), "/healthz", "", get(), Span::Exact, Own::Health);
     added
@@ -442,6 +454,9 @@ impl Workshop {
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
         let metrics = Arc::new(Metrics::new());
+        let caches = Zones::default();
+        let shown = caches.clone();
+        metrics.caches(move || shown.figures());
         // Settings that are wrong refuse the configuration when it is compiled.
         let redis = redis::Settings::of(&config.gateway).ok().flatten();
         let tools = Tools {
@@ -454,6 +469,7 @@ impl Workshop {
             in_flight: InFlights::default(),
             key_sets: KeySets::default(),
             oauth: Parties::default(),
+            caches,
             handle: handle.clone(),
         };
         let metrics = tools.metrics.clone();
@@ -461,6 +477,9 @@ impl Workshop {
             Change::Ejected(cause) => metrics.ejected(route, backend, &cause.word()),
             Change::Breaker(state) => metrics.breaker(route, backend, state.word()),
         });
+        if let (Some(redis), Some(handle)) = (&tools.redis, &handle) {
+            tools.caches.share(redis, handle);
+        }
         let kept = crate::upstream::most_kept(config.gateway.transport.max_idle_conns);
         let certificates = Arc::default();
         let upstreams = Registry::new(dns, kept, handle).witnessed(witness);

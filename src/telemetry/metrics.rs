@@ -12,6 +12,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
+use super::caches::{CacheFigures, Caches};
 use super::cells::Reasons;
 use super::process;
 use super::route::RouteMetrics;
@@ -142,6 +143,11 @@ impl Metrics {
     fn register(&self, collector: impl Collector + 'static) {
         let registered = self.registry.register(Box::new(collector));
         registered.expect("every name is declared once, which a test in `table` checks");
+    }
+
+    /// Shows caches: read when the page is made.
+    pub fn caches(&self, read: impl Fn() -> Vec<CacheFigures> + Send + Sync + 'static) {
+        self.register(Caches::new(read));
     }
 
     /// The counters of a route: the same ones for the same name, across reloads. A look-up: once a snapshot, not a request.
@@ -396,7 +402,7 @@ impl Samples {
         }
     }
 
-    fn counter(&mut self, declared: &'static Declared, labels: &[&str], count: u64) {
+    pub(super) fn counter(&mut self, declared: &'static Declared, labels: &[&str], count: u64) {
         self.value(declared, labels, count as f64);
     }
 
@@ -408,9 +414,14 @@ impl Samples {
 
     /// A gauge without labels.
     pub fn gauge(&mut self, declared: &'static Declared, value: f64) {
+        self.level(declared, &[], value);
+    }
+
+    /// A gauge.
+    pub fn level(&mut self, declared: &'static Declared, labels: &[&str], value: f64) {
         let mut gauge = Gauge::default();
         gauge.set_value(value);
-        self.add(declared, &[], |metric| metric.set_gauge(gauge));
+        self.add(declared, labels, |metric| metric.set_gauge(gauge));
     }
 
     /// A counter without labels.

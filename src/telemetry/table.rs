@@ -123,6 +123,19 @@ declare! {
     AUTH_OUTSIDE = Histogram "goma_edge_auth_call_duration_seconds" ["kind", "middleware"]
         "Time that an authenticating middleware waited for another server.";
 
+    CACHE_REQUESTS = Counter "goma_edge_cache_requests_total" ["name", "outcome", "route"]
+        "GET requests that met an httpCache middleware: hit, miss, expired, revalidated, stale, stale_error or bypass.";
+    CACHE_BYPASSES = Counter "goma_edge_cache_bypasses_total" ["name", "reason", "route"]
+        "Requests that an httpCache middleware did not look for, by the reason.";
+    CACHE_COLLAPSED = Counter "goma_edge_cache_collapsed_total" ["name", "route"]
+        "Requests that got the response that another one was fetching.";
+    CACHE_PURGED = Counter "goma_edge_cache_purged_total" ["name", "route"] "Stored responses that were purged.";
+    CACHE_EVICTED = Counter "goma_edge_cache_evicted_total" ["name", "route"]
+        "Stored responses that had to go for others.";
+    CACHE_SERVED = Counter "goma_edge_cache_served_bytes_total" ["name", "route"] "Body bytes served from the store.";
+    CACHE_BYTES = Gauge "goma_edge_cache_bytes" ["name", "route"] "Memory that stored responses take.";
+    CACHE_LIMIT = Gauge "goma_edge_cache_limit_bytes" ["name", "route"] "Memory that stored responses may take.";
+    CACHE_ENTRIES = Gauge "goma_edge_cache_entries" ["name", "route"] "Stored responses.";
     RATE_LIMITS = Counter "goma_edge_rate_limit_total" ["by", "middleware", "result"]
         "Requests that met a rateLimit: allowed, limited, banned or refused; by memory, redis, lease (what Redis said before) or fallback (memory while Redis is down).";
     REDIS_UP = Gauge "goma_edge_redis_up" []
