@@ -15,7 +15,8 @@ pub struct Explanation {
     pub location: Option<String>,
     /// Name of the route that takes the request.
     pub route: Option<String>,
-    /// The gateway's own endpoint that takes it: `health`, `ready`, `metrics`, `route_health`, `reload`.
+    /// The gateway's own endpoint that takes it: `health`, `ready`, `metrics`, `route_health`, `reload`,
+    /// `cache`.
     pub endpoint: Option<&'static str>,
     /// The request's method.
     pub method: String,
@@ -49,6 +50,8 @@ pub struct Explanation {
     pub backends: Vec<Backend>,
     /// The other backends of the route, and why not.
     pub other_backends: Vec<Backend>,
+    /// What the route says about backends that fail, a sentence each.
+    pub policies: Vec<String>,
     /// Routes that come near, the best first, and what became of each.
     pub considered: Vec<Considered>,
 }
@@ -85,7 +88,7 @@ pub enum Said {
     Refuses,
     /// Answers it.
     Answers,
-    /// Would ask another server; not tried here.
+    /// Would ask another server or checks a slow hash; not tried here.
     MustAsk,
     /// Changes the response.
     Applies,

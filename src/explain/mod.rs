@@ -16,6 +16,7 @@ mod answer;
 mod ask;
 mod backends;
 mod page;
+mod policies;
 mod way;
 
 use std::net::IpAddr;

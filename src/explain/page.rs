@@ -17,6 +17,7 @@ pub fn text(ask: &Ask, answer: &Explanation) -> String {
     page.headers(answer.headers.as_ref());
     page.backends("Backends that may get it, all taken to be up", &answer.backends);
     page.backends("Other backends of the route", &answer.other_backends);
+    page.policies(&answer.policies);
     page.0
 }
 
@@ -152,6 +153,13 @@ impl Page {
         self.table(&set.chain(removed).collect::<Vec<_>>());
     }
 
+    fn policies(&mut self, policies: &[String]) {
+        if !policies.is_empty() {
+            self.heading("When they fail or are busy");
+            policies.iter().for_each(|sentence| self.line(sentence));
+        }
+    }
+
     fn backends(&mut self, heading: &str, backends: &[Backend]) {
         if backends.is_empty() {
             return;
@@ -171,7 +179,7 @@ fn said(middleware: &Middleware) -> String {
         Said::Passes => "lets it pass".to_owned(),
         Said::Refuses => format!("refuses it{status}"),
         Said::Answers => format!("answers it{status}"),
-        Said::MustAsk => "would ask another server: not tried here".to_owned(),
+        Said::MustAsk => "would ask another server, or checks a slow hash: not tried here".to_owned(),
         Said::Applies => "changes the response".to_owned(),
         Said::OtherPaths => "is for other paths".to_owned(),
         Said::NotReached => "is not reached".to_owned(),

@@ -5,7 +5,7 @@ use pingora_http::RequestHeader;
 
 use super::answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said, Tls};
 use super::ask::Ask;
-use super::backends;
+use super::{backends, policies};
 use crate::admin;
 use crate::config::Config;
 use crate::exchange::{Exchange, Reason};
@@ -124,7 +124,7 @@ impl Walk<'_> {
                 self.answer.detail = Some("503 while the gateway starts or stops".to_owned());
                 return;
             }
-            Own::Reload(token) => {
+            Own::Reload(token) | Own::Cache(token) => {
                 let given = self.head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
                 let status = if admin::bearer(given, token) { 200 } else { 401 };
                 return self.ends(Reason::Ok, status);
@@ -191,6 +191,11 @@ impl Walk<'_> {
     /// Fills in the backends; the path after the rewrite, if that changed it.
     fn backends(&mut self, route: &Route, client: &RequestHeader) -> Option<String> {
         let written = self.config.routes.iter().find(|written| *written.name == *route.name);
+        if let Some(written) = written {
+            let method = &self.exchange.method;
+            let repeats = route.upstream.policy().is_some_and(|policy| policy.allows(method));
+            self.answer.policies = policies::sentences(written, method.as_str(), repeats);
+        }
         let written = written.map_or(&[][..], |written| &written.backends);
         let facts = Facts { head: &self.head, exchange: &self.exchange };
         let verdicts = backends::verdicts(&route.upstream, written, &facts);
@@ -205,7 +210,7 @@ impl Walk<'_> {
                 continue;
             }
             let mut head = self.head.clone();
-            let forward = Forward { route, backend, client: &self.head, conn: None };
+            let forward = Forward { route, backend, client: &self.head, conn: None, unpacks: route.unpack_gzip };
             let prepared = forward::changes(&forward, &self.exchange, &head).and_then(|mut changes| {
                 let rewritten = changes.path.take();
                 changes.apply(self.head.version, &mut head).map(|()| rewritten)
@@ -311,6 +316,7 @@ fn endpoint(own: &Own) -> &'static str {
         Own::Metrics(_) => "metrics",
         Own::RouteHealth(_) => "route_health",
         Own::Reload(_) => "reload",
+        Own::Cache(_) => "cache",
     }
 }
 

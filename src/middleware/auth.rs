@@ -121,8 +121,29 @@ impl BasicCredentials {
     }
 }
 
-/// The header that Basic and LDAP forward a user name in (spec middlewares §5.5).
+/// Whether a header is about the connection or the framing of a message, and not about a user: nothing that another server
+/// or a token says may become one of these.
+pub fn is_of_connection(name: &HeaderName) -> bool {
+    const NAMES: [&str; 9] = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES.contains(&name.as_str().replace('_', "-").as_str())
+}
+
+/// The header that Basic and LDAP forward a user name in (spec middlewares §5.5). What a client says under this name never
+/// arrives, forwarded or not.
 pub const USERNAME: HeaderName = HeaderName::from_static("username");
+
+/// The same, as the list that [`Middleware::identity`](super::Middleware::identity) asks for.
+pub static IDENTITY: [HeaderName; 1] = [USERNAME];
 
 #[cfg(test)]
 mod tests {

@@ -63,7 +63,7 @@ impl Chain {
             match part {
                 Part::Step(middleware) => {
                     chain.watches_body |= middleware.watches_body();
-                    chain.identity.extend_from_slice(middleware.identity());
+                    chain.identity.extend(middleware.identity().iter().filter_map(dashed));
                     chain.landings.extend_from_slice(middleware.landings());
                     chain.steps.push(Step { kind, place, middleware });
                 }
@@ -71,6 +71,7 @@ impl Chain {
                 Part::LogFields(fields) => chain.shell.set_fields(place, fields),
                 Part::Errors(errors) => chain.shell.set_errors(place, errors),
                 Part::Compress(compression) => chain.shell.add_compression(place, compression),
+                Part::Cache(cache) => chain.shell.add_cache(place, cache),
             }
         }
         chain
@@ -81,7 +82,7 @@ impl Chain {
         &self.listed
     }
 
-    /// Headers that its steps set about who the client is.
+    /// Headers that its steps set about who the client is, with `-` for `_`: each stands for all of its spellings.
     pub fn identity(&self) -> &[HeaderName] {
         &self.identity
     }
@@ -171,6 +172,11 @@ pub fn watch(
         chunk = watch.chunk(chunk, end).map_err(|verdict| Box::new((reason(kind, &verdict), verdict)))?;
     }
     Ok(chunk)
+}
+
+/// Many backends read `X_User` and `X-User` as one variable.
+fn dashed(name: &HeaderName) -> Option<HeaderName> {
+    HeaderName::try_from(name.as_str().replace('_', "-")).ok()
 }
 
 fn reason(kind: &'static str, verdict: &Verdict) -> Reason {

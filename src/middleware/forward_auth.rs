@@ -14,7 +14,7 @@ use pingora_http::RequestHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{Guard, unavailable};
+use super::auth::{Guard, is_of_connection, unavailable};
 use super::remember::{Digest, Remember};
 use super::spelled::Spelled;
 use super::{Flow, Middleware, Part, Scope, Settings, Verdict};
@@ -53,7 +53,8 @@ pub struct ForwardAuth {
     timeout: String,
     /// How long a pass is remembered: `5s`. Default: not at all.
     cache_ttl: String,
-    /// Headers that tell requests apart for that. Default `Authorization` and `Cookie`; method, host and path always count.
+    /// Headers that tell requests apart for that. Default `Authorization`, `Cookie` and those of `authRequestHeaders`; method,
+    /// address with its query, and the client's IP always count.
     cache_headers: Vec<String>,
 }
 
@@ -71,7 +72,7 @@ impl Default for ForwardAuth {
             allow_any_success: false,
             timeout: "10s".into(),
             cache_ttl: String::new(),
-            cache_headers: vec!["Authorization".into(), "Cookie".into()],
+            cache_headers: Vec::new(),
         }
     }
 }
@@ -99,8 +100,16 @@ impl Settings for ForwardAuth {
                 Some((name(from, &place, &mut problems)?, to.into()))
             })
             .collect();
-        let asked = names(&self.auth_request_headers, &place.child("authRequestHeaders"), &mut problems);
-        let keyed = names(&self.cache_headers, &place.child("cacheHeaders"), &mut problems);
+        for (index, (_, to)) in copied.iter().enumerate().filter(|(_, (_, to))| is_of_connection(&to.name)) {
+            let message = format!("`{}` belongs to the connection", to.name);
+            problems.push(place.child("authResponseHeaders").item(index).error(message, "use another name"));
+        }
+        let mut asked = names(&self.auth_request_headers, &place.child("authRequestHeaders"), &mut problems);
+        asked.retain(|name| !is_of_connection(name));
+        let mut keyed = names(&self.cache_headers, &place.child("cacheHeaders"), &mut problems);
+        if keyed.is_empty() {
+            keyed = [header::AUTHORIZATION, header::COOKIE].into_iter().chain(asked.iter().cloned()).collect();
+        }
         let timeout = duration(&self.timeout, &place.child("timeout"), &mut problems);
         let ttl = duration(&self.cache_ttl, &place.child("cacheTtl"), &mut problems);
         let verify = if self.insecure_skip_verify { Verify::Nothing } else { Verify::System };
@@ -199,6 +208,10 @@ impl Middleware for Ask {
         if !self.guard.takes(exchange) {
             return Flow::Next;
         }
+        // Which of them would the backend believe?
+        if head.headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
+            return Flow::Reply(self.guard.deny("malformed", Reply::plain(StatusCode::UNAUTHORIZED)));
+        }
         let key = self.memory.as_ref().map(|memory| memory.digest(exchange, head));
         if let (Some(memory), Some(key)) = (&self.memory, &key)
             && let Some(pass) = memory.passes.recall(key)
@@ -273,10 +286,18 @@ impl Ask {
                 headers.insert(name, value);
             }
         }
-        let fixed = [header::USER_AGENT, header::AUTHORIZATION, header::COOKIE];
-        for name in fixed.iter().chain(&self.asked) {
-            if let Some(value) = head.headers.get(name).filter(|value| !value.is_empty()) {
-                headers.insert(name, value.clone());
+        let cookies: Vec<&[u8]> = head.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let (false, Ok(cookies)) = (cookies.is_empty(), HeaderValue::from_bytes(&cookies.join(&b"; "[..]))) {
+            headers.insert(header::COOKIE, cookies);
+        }
+        for name in [header::USER_AGENT, header::AUTHORIZATION].iter().chain(&self.asked) {
+            // What the gateway itself says counts, whatever the client says under that name.
+            if headers.contains_key(name) {
+                continue;
+            }
+            // Every line that the backend will get: the server must not judge by one and the backend act by another.
+            for value in head.headers.get_all(name).iter().filter(|value| !value.is_empty()) {
+                headers.append(name, value.clone());
             }
         }
         if self.forward_host
@@ -376,10 +397,21 @@ struct Memory {
 
 impl Memory {
     fn digest(&self, exchange: &Exchange, head: &RequestHeader) -> Digest {
-        let about = [exchange.method.as_str(), exchange.scheme, &exchange.host, &exchange.path];
+        let query = exchange.query.as_deref();
+        let client = exchange.client.to_string();
+        let about = [
+            exchange.method.as_str(),
+            exchange.scheme,
+            &exchange.host,
+            &exchange.path,
+            if query.is_some() { "?" } else { "" },
+            query.unwrap_or_default(),
+            &client,
+        ];
         let mut parts: Vec<&[u8]> = about.iter().map(|part| part.as_bytes()).collect();
         for name in &self.keyed {
-            parts.push(name.as_str().as_bytes());
+            // What ends a name's values is no value of a header, so that none reads as the next name.
+            parts.push(b"\0");
             parts.extend(head.headers.get_all(name).iter().map(HeaderValue::as_bytes));
         }
         self.passes.digest(parts)

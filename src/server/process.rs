@@ -154,7 +154,7 @@ impl Process {
         }
         let (snapshot, Loaded { config, warnings, watched }) = built?;
         for key in needs_restart(&old, &config) {
-            log::warn!("{key} changed: this takes effect with a restart");
+            log::warn!("{key} changed: this takes effect with `goma upgrade` or a restart");
         }
         self.log.reconfigure(&log_settings(&config.gateway));
         warn(&warnings);

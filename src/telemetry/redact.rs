@@ -34,6 +34,9 @@ const PARTS: &[&str] = &[
     "session",
 ];
 
+/// Headers whose value is an address, which may have secrets in its query: a login's `state`, a link to reset a password.
+const ADDRESSES: &[&str] = &["content-location", "location", "referer", "refresh"];
+
 /// A query with the values of secret parameters replaced; everything else stays as it was written.
 pub fn query(query: &str) -> Cow<'_, str> {
     let is_secret_pair = |pair: &str| {
@@ -86,7 +89,11 @@ pub(super) fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
     names.sort_by_key(|name| name.as_str());
     let shown = names.into_iter().map(|name| {
         let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let value = if is_secret(name.as_str()) { REDACTED.to_owned() } else { values.collect::<Vec<_>>().join(", ") };
+        let value = match name.as_str() {
+            name if is_secret(name) => REDACTED.to_owned(),
+            name if ADDRESSES.contains(&name) => url(&values.collect::<Vec<_>>().join(", ")).into_owned(),
+            _ => values.collect::<Vec<_>>().join(", "),
+        };
         (name.as_str().to_owned(), value)
     });
     shown.collect()
@@ -131,8 +138,13 @@ mod tests {
     #[test]
     fn secret_headers_are_replaced_whatever_their_case() {
         let mut given = HeaderMap::new();
-        for (name, value) in [("authorization", "Basic x"), ("x-api-key", "k"), ("x-auth-token", "t"), ("accept", "a")]
-        {
+        for (name, value) in [
+            ("authorization", "Basic x"),
+            ("x-api-key", "k"),
+            ("x-auth-token", "t"),
+            ("accept", "a"),
+            ("location", "https://op.example/auth?scope=email&state=s3cret"),
+        ] {
             given.insert(name, value.parse().unwrap());
         }
         for value in ["s=1", "t=2"] {
@@ -143,6 +155,7 @@ mod tests {
         let expected = [
             ("accept", "a"),
             ("authorization", REDACTED),
+            ("location", "https://op.example/auth?scope=email&state=[REDACTED]"),
             ("set-cookie", REDACTED),
             ("via", "s=1, t=2"),
             ("x-api-key", REDACTED),

@@ -151,17 +151,21 @@ async fn an_unknown_user_takes_as_long_as_a_wrong_password() {
     let costly = BCRYPT.replace("$05$", "$10$");
     let rule = format!("{{users: [{{username: plain, password: x}}, {{username: ann, password: '{costly}'}}]}}");
     let gateway = with(&origin, "", &rule).await;
-    let mut took = [Duration::MAX; 2];
+    let mut took = [Duration::MAX; 3];
     for round in 0..6 {
-        for (place, user) in ["ann", "nobody"].into_iter().enumerate() {
+        for (place, user) in ["ann", "nobody", "plain"].into_iter().enumerate() {
             let started = Instant::now();
             let reply = gateway.get("/").header("Authorization", &basic(user, &format!("wrong{round}"))).await;
             assert_eq!(reply.status, 401);
             took[place] = took[place].min(started.elapsed());
         }
     }
-    let [wrong, unknown] = took.map(|took| took.as_secs_f64());
+    let [wrong, unknown, plain] = took.map(|took| took.as_secs_f64());
     assert!(unknown > wrong * 0.5 && unknown < wrong * 2.0, "wrong password {wrong} s, unknown user {unknown} s");
+    assert!(plain > wrong * 0.5, "nor does a quick form show that its user is there: {plain} s");
+    let started = Instant::now();
+    assert_eq!(gateway.get("/").header("Authorization", &basic("plain", "x")).await.status, 200);
+    assert!(started.elapsed().as_secs_f64() < wrong, "who is right does not wait");
 }
 
 #[tokio::test]
@@ -181,6 +185,10 @@ async fn a_thousand_slow_logins_do_not_delay_other_routes() {
             assert_eq!(reply.header("Retry-After"), Some("1"));
         }
         *statuses.entry(reply.status).or_insert(0) += 1;
+    }
+    let busy_line = r#"goma_edge_auth_total{kind="basic",middleware="m",reason="busy",result="error"}"#;
+    if let Some(refused) = statuses.get(&503) {
+        gateway.counts(&format!("{busy_line} {refused}")).await;
     }
     println!("p99 of a plain route: {quiet:?} alone, {busy:?} beside 1,000 logins ({statuses:?})");
     assert_eq!(statuses.values().sum::<i32>(), 1000);

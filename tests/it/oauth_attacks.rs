@@ -236,3 +236,80 @@ async fn what_a_provider_sends_does_not_break_out_of_headers() {
     let page = stage.sent_to_provider(&browser, "/").await;
     assert_eq!(stage.comes_back(&browser, &page, "").await.status, 500);
 }
+
+#[tokio::test]
+async fn a_session_that_somebody_planted_does_not_outlive_a_login() {
+    let stage = Stage::with(&format!("{CUSTOM}, logoutPath: /logout")).await;
+    stage.grants(&opaque());
+    let (attacker, victim) = (stage.logged_in().await, stage.browser());
+    let planted = attacker.cookies();
+    victim.put(&planted);
+    let url = format!("{SITE}/logout");
+    victim.fetch(victim.request("POST", &url, "x=y"), &url).await;
+    assert_eq!(stage.get(&attacker, "/").await.status, 307, "the planted one is over");
+    let page = stage.sent_to_provider(&victim, "/").await;
+    // It is planted again while the victim logs in.
+    victim.put(&planted);
+    assert_eq!(stage.comes_back(&victim, &page, "").await.status, 303);
+    for name in ["goma_access_token", "goma_refresh_token"] {
+        let old = planted.iter().find(|kept| kept.name == name).expect(name);
+        assert_ne!(victim.cookie(name).expect(name).value, old.value, "{name} is new");
+    }
+    assert_eq!((stage.get(&victim, "/").await.status, stage.get(&attacker, "/").await.status), (200, 307));
+}
+
+#[tokio::test]
+async fn upgrades_and_http2_need_a_session_too() {
+    let stage = Stage::with(&format!("{CUSTOM}, forwardAccessToken: true")).await;
+    stage.grants(&json!({"access_token": "t".repeat(9000), "refresh_token": "r", "expires_in": 3600}));
+    stage.origin.on("/ws", Answer::websocket());
+    let reply = WebSocket::open(stage.gateway.get("/ws"), "websocket").await.expect_err("no WebSocket");
+    assert_eq!(reply.status, 401, "nobody can follow a redirect from there");
+    let client = stage.gateway.h2().await;
+    assert_eq!(client.get("/").await.status, 307);
+    assert!(stage.origin.saw_nothing());
+    let kept = stage.logged_in().await.cookies();
+    let crumbs: Vec<String> = kept.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
+    assert!(crumbs.len() > 3, "in several cookies");
+    let request = stage.gateway.get("/ws").header("Cookie", &crumbs.join("; "));
+    let mut socket = WebSocket::open(request, "websocket").await.unwrap_or_else(|reply| panic!("{reply:?}"));
+    socket.echoes("hello").await;
+    let mut request = client.request("GET", "/");
+    for crumb in &crumbs {
+        request = request.header("cookie", crumb);
+    }
+    let reply = client.call(request.body(()).expect("a request"), true).await.finish().await.expect("a response");
+    assert_eq!(reply.status, 200, "a line for each cookie");
+}
+
+#[tokio::test]
+async fn pieces_of_a_session_do_not_fit_anywhere_else() {
+    let stage = Stage::with(&format!("{CUSTOM}, forwardAccessToken: true")).await;
+    stage.grants(&json!({"access_token": "t".repeat(9000), "expires_in": 3600}));
+    let (ann, bob) = (stage.logged_in().await, stage.logged_in().await);
+    let value = |browser: &Browser, name: &str| browser.cookie(name).expect(name).value;
+    let pieces = |browser: &Browser| {
+        ["goma_access_token", "goma_access_token_1", "goma_access_token_2", "goma_access_token_3"]
+            .map(|name| (name, value(browser, name)))
+    };
+    let (own, other) = (pieces(&ann), pieces(&bob));
+    let ask = async |pairs: &[(&str, &str)]| {
+        let line: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        stage.gateway.get("/").header("Cookie", &line.join("; ")).await.status
+    };
+    let pairs: Vec<(&str, &str)> = own.iter().map(|(name, value)| (*name, &**value)).collect();
+    assert_eq!(ask(&pairs).await, 200);
+    let mut turned = pairs.clone();
+    turned.reverse();
+    assert_eq!(ask(&turned).await, 200, "in another order");
+    for place in 0..pairs.len() {
+        let mut mixed = pairs.clone();
+        mixed[place].1 = &other[place].1;
+        assert_eq!(ask(&mixed).await, 307, "piece {place} of somebody else");
+        let mut without = pairs.clone();
+        without.remove(place);
+        assert_eq!(ask(&without).await, 307, "without piece {place}");
+    }
+    let fewer = own[0].1.replacen("4.", "3.", 1);
+    assert_eq!(ask(&[("goma_access_token", &fewer), pairs[1], pairs[2], pairs[3]]).await, 307, "another count");
+}

@@ -1,6 +1,6 @@
 //! Basic authentication against users in the configuration. RFC 7617, spec middlewares §5.5.
 //!
-//! The first user of that name decides. `Authorization` goes on to the backend, as in Goma. Slow hashes are checked away
+//! The first user of that name decides. `Authorization` goes on to the backend, as in Goma, unless that is switched off. Slow hashes are checked away
 //! from the threads that carry requests; when too many wait the answer is 503. An unknown user costs as much time as a
 //! wrong password.
 //!
@@ -23,7 +23,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::auth::{BasicCredentials, Guard, USERNAME, basic_challenge, unauthorized};
+use super::auth::{BasicCredentials, Guard, IDENTITY, USERNAME, basic_challenge, unauthorized};
 use super::spelled::Spelled;
 use super::{Flow, Middleware, Part, Scope, Settings, Verdict};
 use crate::config::Problem;
@@ -41,13 +41,15 @@ pub struct Basic {
     realm: String,
     /// Whether the backend gets the user's name in the header `Username`. Default false.
     forward_username: bool,
+    /// Whether the backend gets `Authorization` as well. Default true.
+    forward_authorization: bool,
     /// Who may pass; of several with one name the first. Also as text: `name:password`.
     users: Vec<User>,
 }
 
 impl Default for Basic {
     fn default() -> Basic {
-        Basic { realm: "Restricted".into(), forward_username: false, users: Vec::new() }
+        Basic { realm: "Restricted".into(), forward_username: false, forward_authorization: true, users: Vec::new() }
     }
 }
 
@@ -149,7 +151,8 @@ impl Settings for Basic {
         Ok(Part::Step(Arc::new(Login {
             guard: Guard::new(scope, Basic::KIND[0]),
             challenge,
-            forward: self.forward_username.then_some([USERNAME]),
+            forward: self.forward_username,
+            keep_authorization: self.forward_authorization,
             username: USERNAME.into(),
             stand_in: users
                 .iter()
@@ -175,7 +178,8 @@ struct Login {
     users: Vec<(Box<str>, Stored)>,
     /// What an unknown user's password is held against, so that it takes as long as a known one's.
     stand_in: Option<Stored>,
-    forward: Option<[HeaderName; 1]>,
+    forward: bool,
+    keep_authorization: bool,
     username: Spelled,
     checker: Arc<Checker>,
 }
@@ -190,26 +194,28 @@ impl Middleware for Login {
             Err(reason) => return Flow::Reply(self.deny(reason)),
         };
         let known = self.users.iter().find(|(name, _)| **name == *credentials.user).map(|(_, stored)| stored);
-        let Some(stored) = known.or(self.stand_in.as_ref()) else {
-            return Flow::Reply(self.deny("unknown_user"));
-        };
-        if !stored.is_slow() {
-            let right = stored.takes(&credentials.password);
+        let held = known.or(self.stand_in.as_ref());
+        let quick = held.filter(|stored| !stored.is_slow());
+        let right = quick.is_some_and(|stored| stored.takes(&credentials.password)) && known.is_some();
+        let slow = held.into_iter().chain(self.stand_in.as_ref()).find(|stored| stored.is_slow());
+        // Where some are slow, whoever is wrong waits as long: time shows neither who is there nor in which form.
+        let (Some(slow), false) = (slow, right) else {
             return self.decide(known.is_some(), right, &credentials, head);
-        }
-        if known.is_some() && self.checker.remembers(&credentials.user, &credentials.password, stored) {
+        };
+        let own = known.is_some() && quick.is_none();
+        if own && self.checker.remembers(&credentials.user, &credentials.password, slow) {
             return self.decide(true, true, &credentials, head);
         }
         Flow::Wait(Box::pin(async move {
-            match self.checker.check(&credentials.user, &credentials.password, stored).await {
-                Ok(right) => self.decide(known.is_some(), right, &credentials, head),
+            match self.checker.check(&credentials.user, &credentials.password, slow).await {
+                Ok(right) => self.decide(known.is_some(), right && own, &credentials, head),
                 Err(Busy) => Flow::Reply(self.guard.fail("busy", busy())),
             }
         }))
     }
 
     fn identity(&self) -> &[HeaderName] {
-        self.forward.as_ref().map_or(&[], |names| names)
+        &IDENTITY
     }
 }
 
@@ -224,7 +230,10 @@ impl Login {
         if !known || !right {
             return Flow::Reply(self.deny(if known { "wrong_password" } else { "unknown_user" }));
         }
-        if self.forward.is_some() {
+        if !self.keep_authorization {
+            head.remove_header(&header::AUTHORIZATION);
+        }
+        if self.forward {
             match HeaderValue::from_str(&credentials.user) {
                 Ok(name) => self.username.ask(head, name),
                 Err(_) => return Flow::Reply(self.deny("malformed")),

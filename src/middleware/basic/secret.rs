@@ -77,8 +77,12 @@ impl Stored {
         !matches!(self, Stored::Sha1 { .. } | Stored::Plain(_))
     }
 
-    /// Holds a password against it, in a time that does not depend on how much of it is right.
+    /// Holds a password against it, in a time that does not depend on how much of it is right. One of more than
+    /// [`LONGEST`] bytes is nobody's.
     pub fn takes(&self, password: &str) -> bool {
+        if password.len() > LONGEST {
+            return false;
+        }
         match self {
             Stored::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
             Stored::Argon2(hash) => PasswordHash::new(hash)
@@ -109,6 +113,9 @@ impl Stored {
         }
     }
 }
+
+/// Longest password, in bytes. The time that SHA-crypt takes grows with the square of it.
+const LONGEST: usize = 1024;
 
 /// The name of the form that a text claims to have: `2y` of `$2y$…`, `{SHA}` of `{SHA}…`.
 fn form(text: &str) -> Option<&str> {

@@ -52,8 +52,12 @@ impl Algorithm {
         ("EdDSA", EdDsa),
     ];
 
-    /// The algorithm of this name; names are case-sensitive.
+    /// The algorithm of this name; names are case-sensitive. `Ed25519` is what RFC 9864 calls the one curve of `EdDSA` that is
+    /// supported.
     pub fn named(name: &str) -> Option<Algorithm> {
+        if name == "Ed25519" {
+            return Some(EdDsa);
+        }
         Algorithm::NAMES.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
     }
 

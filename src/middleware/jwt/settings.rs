@@ -16,6 +16,7 @@ use super::store::{Keys, Local};
 use super::token::Demands;
 use super::{Guard, Source, Step};
 use crate::config::{Place, Problem, nearest, units};
+use crate::middleware::auth::is_of_connection;
 use crate::middleware::{Part, Scope, Settings};
 
 /// Lets requests with a valid JSON Web Token (`Authorization: Bearer …`) pass, and tells the backend what it says. Without
@@ -132,6 +133,10 @@ impl Jwt {
                     rule.child("jwksUrl").error(error, "write it like https://id.example.com/.well-known/jwks.json")
                 })
             }
+            ["secret", ..] if is_public(&self.secret) => {
+                let message = "is a public key: everybody who has it could make tokens";
+                Err(rule.child("secret").error(message, "write it as `publicKey`"))
+            }
             ["secret", ..] => Ok(Source::Local(Local::fixed(Keys::One(Key::secret(self.secret.as_bytes()))))),
             ["jwksFile", ref others @ ..] => {
                 let place = rule.child("jwksFile");
@@ -200,7 +205,7 @@ impl Jwt {
                 (Err(_), _) => {
                     problems.push(place.error(format!("`{name}` is no header name"), "use letters, digits and dashes"));
                 }
-                (Ok(header), _) if FRAMING.contains(&header.as_str().replace('_', "-").as_str()) => {
+                (Ok(header), _) if is_of_connection(&header) => {
                     problems.push(place.error(format!("`{name}` belongs to the connection"), "use another name"));
                 }
                 (Ok(_), None) => {
@@ -223,6 +228,10 @@ fn key_set(json: &[u8]) -> Result<Keys, String> {
 
 fn public_key(pem: &[u8]) -> Result<Keys, String> {
     Key::pem(pem).map(Keys::One).map_err(|error| error.to_string())
+}
+
+fn is_public(secret: &str) -> bool {
+    ["PUBLIC KEY", "CERTIFICATE"].iter().any(|label| secret.contains(&format!("{label}-----")))
 }
 
 fn leeway(text: &str) -> Result<Duration, String> {
@@ -249,7 +258,3 @@ fn named(algorithms: Algorithms) -> String {
 
 /// Fewest bytes of a good secret (RFC 7518 §3.2, for the shortest hash).
 const SECRET: usize = 32;
-
-/// Headers that are about the connection, not about a user.
-const FRAMING: [&str; 9] =
-    ["connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];

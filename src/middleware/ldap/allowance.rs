@@ -29,12 +29,14 @@ impl Allowance {
         Allowance { burst: burst.max(1).into(), each: ttl / size.max(1), ttl, buckets: Mutex::default() }
     }
 
-    /// Takes one login from a client's allowance; whether there was one.
+    /// Takes one login from a client's allowance; whether there was one. A client of IPv6 has a whole network of addresses,
+    /// so all of its /64 share an allowance.
     pub fn take(&self, client: IpAddr) -> bool {
         self.take_at(client, Instant::now())
     }
 
     fn take_at(&self, client: IpAddr, now: Instant) -> bool {
+        let client = network(client);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MOST && !buckets.contains_key(&client) {
             // Those that are full again say nothing.
@@ -63,9 +65,32 @@ impl Allowance {
     }
 }
 
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client() {
+        let allowance = Allowance::new(1, 1, Duration::from_secs(60));
+        let (now, of) = (Instant::now(), |text: &str| text.parse::<IpAddr>().expect("an address"));
+        for (client, passes) in [
+            ("2001:db8::1", true),
+            ("2001:db8::ffff:1", false),
+            ("2001:db8:0:1::1", true),
+            ("10.0.0.1", true),
+            ("::ffff:10.0.0.1", false),
+            ("::ffff:10.0.0.2", true),
+        ] {
+            assert_eq!(allowance.take_at(of(client), now), passes, "{client}");
+        }
+    }
 
     #[test]
     fn each_client_has_its_own_allowance() {

@@ -104,7 +104,11 @@ impl Directory {
         match (users.pop(), users.is_empty()) {
             (Some(dn), true) => self.bind(&dn, password).await,
             (Some(_), false) => Ok(Found::Several),
-            (None, _) => Ok(Found::Nobody),
+            (None, _) => {
+                // As many questions as for a user who is there: the time that passes does not tell who is.
+                self.bind(&self.settings.base, password).await?;
+                Ok(Found::Nobody)
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use pingora_http::RequestHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{BasicCredentials, Guard, USERNAME, basic_challenge, unauthorized, unavailable};
+use super::auth::{BasicCredentials, Guard, IDENTITY, USERNAME, basic_challenge, unauthorized, unavailable};
 use super::remember::Remember;
 use super::spelled::Spelled;
 use super::{Flow, Middleware, Part, Scope, Settings, Verdict};
@@ -60,6 +60,8 @@ pub struct Ldap {
     realm: String,
     /// Whether the backend gets the user's name in the header `Username`. Default false.
     forward_username: bool,
+    /// Whether the backend gets `Authorization` as well. Default true.
+    forward_authorization: bool,
     /// How many logins a client may try. When it is given, remembered logins count as well.
     conn_pool: Option<ConnPool>,
     /// How long connecting, a search or a bind may take. Default `5s`.
@@ -93,6 +95,7 @@ impl Default for Ldap {
             root_cas: String::new(),
             realm: "Restricted".into(),
             forward_username: false,
+            forward_authorization: true,
             conn_pool: None,
             timeout: "5s".into(),
             cache_ttl: "30s".into(),
@@ -143,7 +146,8 @@ impl Settings for Ldap {
             allowance: Allowance::new(limits.size, limits.burst, ttl),
             strict: pool.is_some(),
             right: (!remember.is_zero()).then(|| Remember::new(remember)),
-            forward: self.forward_username.then_some([USERNAME]),
+            forward: self.forward_username,
+            keep_authorization: self.forward_authorization,
             username: USERNAME.into(),
             challenge,
         })))
@@ -219,7 +223,8 @@ struct Login {
     /// Whether remembered logins take from the allowance as well.
     strict: bool,
     right: Option<Remember<()>>,
-    forward: Option<[HeaderName; 1]>,
+    forward: bool,
+    keep_authorization: bool,
     username: Spelled,
     challenge: HeaderValue,
 }
@@ -270,13 +275,16 @@ impl Middleware for Login {
     }
 
     fn identity(&self) -> &[HeaderName] {
-        self.forward.as_ref().map_or(&[], |names| names)
+        &IDENTITY
     }
 }
 
 impl Login {
     fn passes<'a>(&self, name: HeaderValue, head: &mut RequestHeader) -> Flow<'a> {
-        if self.forward.is_some() {
+        if !self.keep_authorization {
+            head.remove_header(&header::AUTHORIZATION);
+        }
+        if self.forward {
             self.username.ask(head, name);
         }
         self.guard.allow();

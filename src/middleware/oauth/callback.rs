@@ -6,11 +6,13 @@ use std::time::Instant;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_http::RequestHeader;
 
+use super::cookies::Attributes;
 use super::flow::{OAuth, redirection, text, wrong_method};
 use super::login::{self, Login};
 use super::party::now;
 use super::seal::same;
 use super::session::Session;
+use super::store::{Store, Ticket};
 use super::tokens::{ERRORS, Fault};
 use crate::exchange::Exchange;
 use crate::fields;
@@ -108,14 +110,35 @@ impl OAuth {
         if !self.party.spent.add(&login.state, login.born + login::PATIENCE_SECS, now()) {
             return self.guard.deny("invalid_state", text(StatusCode::BAD_REQUEST, "Invalid state\n"));
         }
+        let earlier = match self.earlier(login, head).await {
+            Ok(Some(earlier)) => earlier,
+            Ok(None) => {
+                return self.guard.deny("invalid_state", text(StatusCode::BAD_REQUEST, "Invalid state\n"));
+            }
+            Err(fault) => {
+                self.party.spent.remove(&login.state);
+                return self.store_down(&fault);
+            }
+        };
         let started = Instant::now();
-        let wants = self.wants.beside(Session::of(&head.headers, &self.party.seal).ok().flatten().as_ref());
+        let wants = self.wants.beside(earlier.as_ref());
         let found = self.party.login(login, code, &wants).await;
         self.guard.called(started);
         let (session, refresh) = match found {
             Ok(found) => found,
-            Err(fault) => return self.failed(&fault, login, exchange),
+            Err(fault) => {
+                if let (Fault::Down(_), Some(store)) = (&fault, &self.store) {
+                    store.may_come_again(&self.party.seal, &login.state).await;
+                }
+                return self.failed(&fault, login, exchange);
+            }
         };
+        if let Some(store) = &self.store {
+            return match self.keep(store, session, refresh, earlier, login, exchange, head).await {
+                Ok(cookies) => self.welcome(login, cookies, exchange),
+                Err(fault) => self.store_down(&fault),
+            };
+        }
         match self.cookies(&session, refresh.as_deref(), exchange, &head.headers, &login.cookie_path) {
             Some(cookies) => self.welcome(login, cookies, exchange),
             None => {
@@ -124,6 +147,46 @@ impl OAuth {
                 self.guard.fail("session_too_large", self.over(reply, &login.state, exchange))
             }
         }
+    }
+
+    /// The session that a login takes the place of, if there is one; `None` alone when the answer was taken before, by any
+    /// instance.
+    async fn earlier(&self, login: &Login, head: &RequestHeader) -> Result<Option<Option<Session>>, Fault> {
+        let Some(store) = &self.store else {
+            return Ok(Some(Session::of(&head.headers, &self.party.seal).ok().flatten()));
+        };
+        if !store.is_first(&self.party.seal, &login.state).await? {
+            return Ok(None);
+        }
+        match Ticket::of(&head.headers, &self.party.seal).ok().flatten() {
+            Some(ticket) => Ok(Some(store.load(&self.party.seal, &ticket).await?)),
+            None => Ok(Some(None)),
+        }
+    }
+
+    /// Puts a session into Redis and ends the one before it; the cookies of its ticket.
+    #[allow(clippy::too_many_arguments, reason = "the facts of one login")]
+    async fn keep(
+        &self,
+        store: &Store,
+        mut session: Session,
+        refresh: Option<String>,
+        earlier: Option<Session>,
+        login: &Login,
+        exchange: &Exchange,
+        head: &RequestHeader,
+    ) -> Result<Vec<HeaderValue>, Fault> {
+        let seal = &self.party.seal;
+        session.refresh = refresh;
+        store.begin(seal, &session).await?;
+        if let Some(earlier) = earlier {
+            store.end(seal, &Ticket::for_session(&earlier)).await?;
+        }
+        let attributes = Attributes { path: &login.cookie_path, ..self.attributes(exchange, &session) };
+        let mut cookies = Ticket::cookies(&session, &head.headers, seal, &attributes);
+        // As in Goma, both are there.
+        cookies.extend(session.refresh_cookies(None, &head.headers, seal, &attributes).unwrap_or_default());
+        Ok(cookies)
     }
 
     fn welcome(&self, login: &Login, cookies: Vec<HeaderValue>, exchange: &Exchange) -> Verdict {
@@ -143,6 +206,7 @@ impl OAuth {
                 self.party.spent.remove(&login.state);
                 self.down()
             }
+            Fault::Store(_) => self.store_down(fault),
             Fault::Broken(_) => self.guard.fail("provider_broken", self.over(reply, &login.state, exchange)),
             Fault::Refused(_) => self.guard.deny("login_refused", self.over(reply, &login.state, exchange)),
         }

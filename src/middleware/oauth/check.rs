@@ -8,10 +8,11 @@ use reqwest::Url;
 
 use super::provider::{KNOWN, Known};
 use super::session::Lifetimes;
-use super::settings::{Endpoint, OAuth};
+use super::settings::{Endpoint, OAuth, SessionStore};
 use crate::config::{Place, Problem, units};
 use crate::middleware::Scope;
 use crate::outbound::{Client, Verify};
+use crate::redis::Redis;
 
 /// What was read from texts.
 pub(super) struct Checked {
@@ -19,6 +20,8 @@ pub(super) struct Checked {
     pub callback: String,
     pub lifetimes: Lifetimes,
     pub headers: Vec<(HeaderName, String)>,
+    /// Where sessions are, if not with the browsers.
+    pub redis: Option<Redis>,
 }
 
 impl OAuth {
@@ -77,10 +80,15 @@ impl OAuth {
         if session == Some(Duration::ZERO) {
             problems.push(rule.child("sessionTtl").error("is zero: nobody could log in", "write it like 24h"));
         }
+        let redis = scope.tools.redis.clone().filter(|_| self.session_store == SessionStore::Redis);
+        if self.session_store == SessionStore::Redis && redis.is_none() {
+            let remedy = "give `gateway.redis.addr`, or remove it: sessions are sealed in cookies then";
+            problems.push(rule.child("sessionStore").error("is `redis`, and there is none", remedy));
+        }
         let http = Client::get(Verify::System).map_err(|error| problems.push(scope.place.error(error, "")));
         let check = check.map(|check| Some(check).filter(|check| !check.is_zero()));
         let lifetimes = Lifetimes { session: session?, check: check? };
-        Some(Checked { http: http.ok()?, callback: callback?, lifetimes, headers })
+        Some(Checked { http: http.ok()?, callback: callback?, lifetimes, headers, redis })
     }
 
     fn required(&self, rule: &Place, problems: &mut Vec<Problem>) {

@@ -20,6 +20,7 @@ use super::login::{Ask, Login, local, with_parameters};
 use super::party::{Party, Wants, now};
 use super::provider::Endpoints;
 use super::session::{Forged, Lifetimes, SESSION, Session, State};
+use super::store::{Store, Ticket};
 use super::tokens::Fault;
 use crate::exchange::Exchange;
 use crate::fields;
@@ -53,6 +54,8 @@ pub(super) struct OAuth {
     /// Where they go when it is not known what they wanted.
     pub fallback: String,
     pub lifetimes: Lifetimes,
+    /// Where sessions are when browsers do not keep them.
+    pub store: Option<Store>,
     pub wants: Wants,
     /// Headers for the backend, with the claim that each takes.
     pub headers: Vec<(Spelled, String)>,
@@ -104,11 +107,42 @@ impl Middleware for OAuth {
 
 impl OAuth {
     fn enter<'a>(&'a self, exchange: &'a mut Exchange, head: &'a mut RequestHeader) -> Flow<'a> {
-        let session = match Session::of(&head.headers, &self.party.seal) {
-            Ok(Some(session)) => session,
-            Ok(None) => return self.log_in(exchange, head, "no_session"),
-            Err(Forged) => return self.log_in(exchange, head, "bad_session"),
-        };
+        if let Some(store) = &self.store {
+            return match Ticket::of(&head.headers, &self.party.seal) {
+                Ok(Some(ticket)) => Flow::Wait(Box::pin(self.fetch(store, ticket, exchange, head))),
+                Ok(None) => self.log_in(exchange, head, "no_session"),
+                Err(Forged) => self.log_in(exchange, head, "bad_session"),
+            };
+        }
+        match Session::of(&head.headers, &self.party.seal) {
+            Ok(Some(session)) => self.go_on(session, exchange, head),
+            Ok(None) => self.log_in(exchange, head, "no_session"),
+            Err(Forged) => self.log_in(exchange, head, "bad_session"),
+        }
+    }
+
+    /// Fetches the session of a ticket.
+    async fn fetch<'a>(
+        &'a self,
+        store: &'a Store,
+        ticket: Ticket,
+        exchange: &'a mut Exchange,
+        head: &'a mut RequestHeader,
+    ) -> Flow<'a> {
+        match store.load(&self.party.seal, &ticket).await {
+            Ok(Some(session)) => self.go_on(session, exchange, head),
+            Ok(None) => self.log_in(exchange, head, "session_over"),
+            Err(fault) => Flow::Reply(self.store_down(&fault)),
+        }
+    }
+
+    /// Nobody knows whether a session has ended, or a new one cannot be kept.
+    pub(super) fn store_down(&self, fault: &Fault) -> Verdict {
+        log::warn!(error = fault.text(); "OAuth: sessions cannot be had from Redis");
+        self.guard.fail("store_down", unavailable())
+    }
+
+    fn go_on<'a>(&'a self, session: Session, exchange: &'a mut Exchange, head: &'a mut RequestHeader) -> Flow<'a> {
         match self.party.state(&session, &self.wants, &self.lifetimes) {
             State::Good => self.pass(&session, head),
             State::Over => self.log_in(exchange, head, "session_over"),
@@ -133,7 +167,7 @@ impl OAuth {
         Flow::Next
     }
 
-    /// Asks the provider whether a token is still good. While it does not say, it is.
+    /// Asks the provider whether a token is still good. While it does not say, it is, for a while.
     async fn check<'a>(
         &'a self,
         mut session: Session,
@@ -143,11 +177,25 @@ impl OAuth {
         match self.party.check(&session, &self.outside).await {
             Ok(()) => {
                 session.checked = now();
-                let cookies = session.cookies(&head.headers, &self.party.seal, &self.attributes(exchange, &session));
-                exchange.cookies.extend(cookies.unwrap_or_default());
+                match &self.store {
+                    Some(store) => match store.update(&self.party.seal, &session).await {
+                        Ok(false) => return self.log_in(exchange, head, "session_over"),
+                        Ok(true) => {}
+                        Err(fault) => return Flow::Reply(self.store_down(&fault)),
+                    },
+                    None => {
+                        let attributes = self.attributes(exchange, &session);
+                        let cookies = session.cookies(&head.headers, &self.party.seal, &attributes);
+                        exchange.cookies.extend(cookies.unwrap_or_default());
+                    }
+                }
                 self.pass(&session, head)
             }
             Err(Fault::Refused(_)) => self.renew(session, exchange, head, "revoked").await,
+            Err(fault) if !session.bears_silence(now(), &self.lifetimes) => {
+                log::warn!(error = fault.text(); "OAuth: a session cannot be checked");
+                Flow::Reply(self.guard.fail("provider_down", unavailable()))
+            }
             Err(fault) => {
                 log::warn!(error = fault.text(); "OAuth: a session goes on unchecked");
                 self.pass(&session, head)
@@ -166,7 +214,12 @@ impl OAuth {
         let Some(token) = session.refresh_token(&head.headers, &self.party.seal) else {
             return self.log_in(exchange, head, why);
         };
-        match self.party.renew(&session, &token, &self.wants, &self.outside).await {
+        let renewed = match &self.store {
+            Some(store) => self.party.renew_stored(store, &session, &self.wants, &self.outside).await,
+            None => self.party.renew(&session, &token, &self.wants, &self.outside).await,
+        };
+        match renewed {
+            Ok(renewed) if self.store.is_some() => self.pass(&renewed.0, head),
             Ok(renewed) => {
                 let (session, refresh) = &*renewed;
                 let cookies = self.cookies(session, refresh.as_deref(), exchange, &head.headers, &self.cookie_path);
@@ -178,6 +231,7 @@ impl OAuth {
                 log::debug!(error = error.as_str(); "OAuth: no new token for a session");
                 self.log_in(exchange, head, why)
             }
+            Err(fault @ Fault::Store(_)) => Flow::Reply(self.store_down(&fault)),
             Err(fault) => {
                 log::warn!(error = fault.text(); "OAuth: a token cannot be refreshed");
                 Flow::Reply(self.guard.fail("provider_down", unavailable()))
@@ -200,7 +254,7 @@ impl OAuth {
         Some(cookies)
     }
 
-    fn attributes(&self, exchange: &Exchange, session: &Session) -> Attributes<'_> {
+    pub(super) fn attributes(&self, exchange: &Exchange, session: &Session) -> Attributes<'_> {
         let lasts = (session.born + self.lifetimes.session.as_secs()).saturating_sub(now());
         Attributes { path: &self.cookie_path, secure: self.secure(exchange), max_age_secs: lasts }
     }

@@ -9,6 +9,8 @@ use super::flow::{OAuth, redirection, text, wrong_method};
 use super::login::with_parameters;
 use super::party::now;
 use super::session::{self, Session};
+use super::store::Ticket;
+use super::tokens::Fault;
 use crate::exchange::Exchange;
 use crate::middleware::Flow;
 use crate::reply::Reply;
@@ -24,7 +26,11 @@ impl OAuth {
             return Flow::Reply(self.guard.deny("cross_site", Reply::plain(StatusCode::FORBIDDEN)));
         }
         Flow::Wait(Box::pin(async move {
-            let session = Session::of(&head.headers, &self.party.seal).ok().flatten();
+            let session = match self.last_session(head).await {
+                Ok(session) => session,
+                // It goes on, and the user should know.
+                Err(fault) => return Flow::Reply(self.store_down(&fault)),
+            };
             let mut id_token = None;
             if let Some(session) = session {
                 let refresh = session.refresh_token(&head.headers, &self.party.seal);
@@ -42,6 +48,17 @@ impl OAuth {
             }
             Flow::Reply(self.guard.answer("logged_out", reply))
         }))
+    }
+
+    /// The session that is to end; in Redis it has ended already.
+    async fn last_session(&self, head: &RequestHeader) -> Result<Option<Session>, Fault> {
+        let Some(store) = &self.store else {
+            return Ok(Session::of(&head.headers, &self.party.seal).ok().flatten());
+        };
+        let Some(ticket) = Ticket::of(&head.headers, &self.party.seal).ok().flatten() else { return Ok(None) };
+        let session = store.load(&self.party.seal, &ticket).await?;
+        store.end(&self.party.seal, &ticket).await?;
+        Ok(session)
     }
 
     fn farewell(&self, id_token: Option<String>) -> Reply {

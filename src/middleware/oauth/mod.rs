@@ -3,7 +3,7 @@
 //!
 //! A login sends the browser to the provider and takes its answer on the path of `redirectUrl`, which the gateway's table
 //! leads to this route wherever it lies. The session is sealed into Goma's cookies with a key made of `clientSecret`, so
-//! that replicas and restarts share it and nobody else can make one.
+//! that replicas and restarts share it and nobody else can make one; or it is sealed in Redis, and the browser has a ticket.
 //!
 //! | file | holds |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `callback`, `logout` | the provider's answer, the end of a session |
 //! | `login` | a login under way: `state`, `nonce`, PKCE, the way back |
 //! | `session` | a session and its cookies |
+//! | `store` | sessions in Redis |
 //! | `party` | one client at one provider: logging in, refreshing, checking |
 //! | `provider` | where the provider is: named ones, settings, discovery |
 //! | `tokens`, `claims` | calls to the provider, and what it says of a user |
@@ -34,6 +35,7 @@ mod provider;
 mod seal;
 mod session;
 mod settings;
+mod store;
 mod tokens;
 
 pub use party::Parties;

@@ -17,6 +17,7 @@ use super::memory::Memory;
 use super::provider::{Down, Endpoints, Provider};
 use super::seal::{Seal, digest};
 use super::session::{Session, State};
+use super::store::{Store, Ticket};
 use super::tokens::{At, Fault, Grant, Tokens};
 use crate::middleware::jwt::KeySets;
 use crate::outbound::Client;
@@ -302,6 +303,80 @@ impl Party {
         Err(Fault::Refused("the refreshed token has ended already".to_owned()))
     }
 
+    /// The same for sessions in Redis: once for all requests of all instances.
+    ///
+    /// # Errors
+    /// When the provider gives no new tokens, or Redis does not answer.
+    pub async fn renew_stored(
+        self: &Arc<Party>,
+        store: &Store,
+        session: &Session,
+        wants: &Wants,
+        outside: &Histogram,
+    ) -> Result<Arc<Tokened>, Fault> {
+        let (party, store, old, wants, outside) =
+            (self.clone(), store.clone(), session.clone(), wants.clone(), outside.clone());
+        let key = format!("{}/{}", old.id, old.expires.unwrap_or_default());
+        let call = async move { party.renew_in_turn(&store, &old, &wants, &outside).await.map(Arc::new) };
+        let broke = || Err(Fault::Broken("the refresh broke off".to_owned()));
+        self.renewals.join(&key, call).await.unwrap_or_else(broke)
+    }
+
+    /// Refreshes a session when it is this instance's turn, or waits until another one has done it.
+    async fn renew_in_turn(
+        &self,
+        store: &Store,
+        old: &Session,
+        wants: &Wants,
+        outside: &Histogram,
+    ) -> Result<Tokened, Fault> {
+        let ended = || Fault::Refused("the session has ended".to_owned());
+        let started = Instant::now();
+        while started.elapsed() < TURNS {
+            let turn = store.turn(&self.seal, old).await?;
+            let current = store.load(&self.seal, &Ticket::for_session(old)).await;
+            let done = match (current, &turn) {
+                (Ok(None), _) => Some(Err(ended())),
+                (Ok(Some(new)), _) if new.expires != old.expires => {
+                    let refresh = new.refresh.clone();
+                    Some(Ok((new, refresh)))
+                }
+                (Ok(Some(current)), Some(_)) => Some(self.renew_here(store, current, wants, outside).await),
+                (Ok(Some(_)), None) => None,
+                (Err(fault), _) => Some(Err(fault)),
+            };
+            if let Some(turn) = &turn {
+                store.give_back(turn).await;
+            }
+            match done {
+                Some(done) => return done,
+                None => tokio::time::sleep(TURN_PAUSE).await,
+            }
+        }
+        Err(Fault::Down("another instance takes too long to refresh a session".to_owned()))
+    }
+
+    async fn renew_here(
+        &self,
+        store: &Store,
+        current: Session,
+        wants: &Wants,
+        outside: &Histogram,
+    ) -> Result<Tokened, Fault> {
+        let token = current.refresh.clone().ok_or_else(|| Fault::Refused("there is no refresh token".to_owned()))?;
+        let started = Instant::now();
+        let redeemed = self.redeem(current, &token, wants).await;
+        outside.observe(started.elapsed().as_secs_f64());
+        let (mut session, refresh) = redeemed?;
+        session.refresh.clone_from(&refresh);
+        if store.update(&self.seal, &session).await? {
+            return Ok((session, refresh));
+        }
+        // It was logged out meanwhile: nobody is to have the new tokens.
+        self.give_back(&session, refresh).await;
+        Err(Fault::Refused("the session has ended".to_owned()))
+    }
+
     async fn redeem(&self, old: Session, token: &str, wants: &Wants) -> Result<Tokened, Fault> {
         let endpoints = self.provider.endpoints().await?;
         let mut grant = self.tokens.refresh(&endpoints.token_at(), token).await?;
@@ -403,10 +478,14 @@ impl From<Down> for Fault {
 impl Fault {
     /// What is to be told in the log.
     pub fn text(&self) -> &str {
-        let (Fault::Down(text) | Fault::Broken(text) | Fault::Refused(text)) = self;
+        let (Fault::Down(text) | Fault::Broken(text) | Fault::Refused(text) | Fault::Store(text)) = self;
         text
     }
 }
+
+/// How long to wait for another instance that refreshes a session, and between two looks.
+const TURNS: Duration = Duration::from_secs(25);
+const TURN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Requests that were sent with the old cookies come in for about as long.
 const LATE: Duration = Duration::from_secs(60);

@@ -19,6 +19,10 @@ pub enum Purpose {
     Refresh,
     /// A login under way.
     Login,
+    /// What stands for a session in Redis: `goma_access_token`.
+    Ticket,
+    /// A session in Redis.
+    Stored,
 }
 
 impl Purpose {
@@ -27,6 +31,8 @@ impl Purpose {
             Purpose::Session => b"session",
             Purpose::Refresh => b"refresh",
             Purpose::Login => b"login",
+            Purpose::Ticket => b"ticket",
+            Purpose::Stored => b"stored",
         }
     }
 }
@@ -73,6 +79,15 @@ impl Seal {
         let length = key.open_in_place(nonce, Aad::empty(), &mut sealed).ok()?.len();
         sealed.truncate(length);
         Some(sealed)
+    }
+
+    /// A name for something that nobody else can make, and that says nothing about it.
+    pub fn name(&self, what: &str, id: &str) -> String {
+        let info = [b"name/", what.as_bytes(), b"/", &self.client, id.as_bytes()];
+        let mut name = [0; DERIVED];
+        let output = self.root.expand(&info, Length).expect("shorter than 255 hashes");
+        output.fill(&mut name).expect("as long as asked for");
+        URL_SAFE_NO_PAD.encode(&name[..32])
     }
 
     /// The key is used for one seal only, so that its nonce need not be random as well.

@@ -5,6 +5,8 @@
 //! | `goma_access_token` | the [`Session`], with the access token where a later step needs it |
 //! | `goma_refresh_token` | the refresh token, bound to the session; empty when the provider gave none |
 //!
+//! With `sessionStore: redis` the first is a ticket, and the second stays empty: see `store`.
+//!
 //! Goma keeps the bare tokens under these names; here nothing that a client writes counts unless its seal opens.
 
 use std::collections::BTreeMap;
@@ -48,6 +50,9 @@ pub struct Session {
     /// The ID token, where logging out needs it.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub id_token: Option<String>,
+    /// The refresh token, where the session is kept by the gateway and not by the browser.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<String>,
     /// Who the user is at the provider; empty where it did not say.
     #[serde(rename = "s", default)]
     pub subject: String,
@@ -55,6 +60,9 @@ pub struct Session {
     #[serde(rename = "f", default)]
     pub claims: BTreeMap<String, String>,
 }
+
+/// How long a provider that does not answer is borne with at least.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long things last.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +98,7 @@ impl Session {
             renewable: false,
             token: None,
             id_token: None,
+            refresh: None,
             subject: String::new(),
             claims: BTreeMap::new(),
         }
@@ -110,6 +119,13 @@ impl Session {
         }
     }
 
+    /// Whether it may go on when the provider does not say if its token is still good: for one more interval, and a minute at
+    /// least. Then nobody can say that it has not been revoked.
+    pub fn bears_silence(&self, now: u64, lifetimes: &Lifetimes) -> bool {
+        let interval = lifetimes.check.unwrap_or_default();
+        now.saturating_sub(self.checked) < (interval + interval.max(SILENCE)).as_secs()
+    }
+
     /// The session of a request: `Err` when there is a cookie, and none that opens.
     pub fn of(request: &HeaderMap, seal: &Seal) -> Result<Option<Session>, Forged> {
         let open = |text: String| serde_json::from_slice(&seal.open(Purpose::Session, &text)?).ok();
@@ -123,6 +139,9 @@ impl Session {
 
     /// The refresh token that belongs to this session.
     pub fn refresh_token(&self, request: &HeaderMap, seal: &Seal) -> Option<String> {
+        if self.refresh.is_some() {
+            return self.refresh.clone();
+        }
         let open = |text: String| serde_json::from_slice(&seal.open(Purpose::Refresh, &text)?).ok();
         let mut tokens = cookies::values(request, REFRESH).into_iter().filter_map(open);
         tokens.find(|bound: &Bound| seal::same(&bound.session, &self.id)).map(|bound| bound.token)
@@ -261,6 +280,13 @@ mod tests {
         }
         let verified = Session { opaque: false, ..plain.clone() };
         assert_eq!(verified.state(1099, &lifetimes), State::Good);
+        for (checked, interval, now, bears) in
+            [(1000, 30, 1089, true), (1000, 30, 1090, false), (1000, 300, 1599, true), (1000, 300, 1600, false)]
+        {
+            let lifetimes = Lifetimes { check: Some(Duration::from_secs(interval)), ..lifetimes };
+            let session = Session { checked, ..plain.clone() };
+            assert_eq!(session.bears_silence(now, &lifetimes), bears, "checked every {interval} s, {now}");
+        }
         let unchecked = Lifetimes { check: None, ..lifetimes };
         assert_eq!(plain.state(1099, &unchecked), State::Good);
     }

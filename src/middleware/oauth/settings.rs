@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderName;
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use super::login::TAG;
 use super::party::{Calls, Facts, Party, Wants};
 use super::provider::{Discover, Endpoints, Known, Provider};
 use super::seal::digest;
+use super::store::Store;
 use crate::config::Problem;
 use crate::middleware::auth::Guard;
 use crate::middleware::spelled::Spelled;
@@ -59,6 +59,20 @@ pub struct OAuth {
     /// How often the provider is asked whether an opaque access token is still good; 0 asks at the login only. A duration,
     /// default 5m.
     pub(super) check_interval: String,
+    /// Where sessions are: `cookie` seals them into the browser's cookies, `redis` into the Redis of `gateway.redis`, where the
+    /// browser keeps a ticket only and a logout counts for all instances at once. Default `cookie`.
+    pub(super) session_store: SessionStore,
+}
+
+/// Where sessions are.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionStore {
+    /// Sealed in cookies.
+    #[default]
+    Cookie,
+    /// Sealed in Redis.
+    Redis,
 }
 
 /// Addresses of a provider. What is written wins over what `issuer` leads to.
@@ -102,6 +116,7 @@ impl Default for OAuth {
             forward_access_token: false,
             session_ttl: "168h".to_owned(),
             check_interval: "5m".to_owned(),
+            session_store: SessionStore::Cookie,
         }
     }
 }
@@ -139,7 +154,7 @@ impl Settings for OAuth {
 
 impl OAuth {
     fn step(self, checked: Checked, scope: &Scope<'_>) -> flow::OAuth {
-        let Checked { http, callback, lifetimes, headers } = checked;
+        let Checked { http, callback, lifetimes, headers, redis } = checked;
         let route = literal(scope.route_path);
         let party = self.party(&http, scope);
         let filled = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -165,8 +180,9 @@ impl OAuth {
             cookie_path: filled(self.cookie_path).unwrap_or_else(|| route.to_owned()),
             redirect_path: filled(self.redirect_path),
             fallback: fallback(route, scope.paths.first()),
+            store: redis.map(|redis| Store::new(redis, lifetimes.session)),
             lifetimes,
-            names: headers.iter().filter_map(|(name, _)| dashed(name)).collect(),
+            names: headers.iter().map(|(name, _)| name.clone()).collect(),
             headers: headers.into_iter().map(|(name, claim)| (Spelled::from(name), claim)).collect(),
             forwards_token: self.forward_access_token,
             landings,
@@ -217,11 +233,6 @@ impl OAuth {
             ..Endpoints::default()
         }
     }
-}
-
-/// The spelling of a header that stands for all of its spellings when those of the client are removed.
-fn dashed(name: &HeaderName) -> Option<HeaderName> {
-    HeaderName::try_from(name.as_str().replace('_', "-")).ok()
 }
 
 /// A short word for this definition on this route, the same in every replica.

@@ -49,6 +49,8 @@ pub enum Fault {
     Broken(String),
     /// It says no.
     Refused(String),
+    /// Sessions are in Redis, and that does not answer.
+    Store(String),
 }
 
 type Form<'a> = Vec<(&'static str, &'a str)>;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{eventually, free_port};
 
-/// A running directory: `ann` and `bob` below `ou=people`, `ann` again below `ou=twins`.
+/// A running directory: `ann`, `bob` and `jörg` below `ou=people`, `ann` again below `ou=twins`.
 pub struct Slapd {
     folder: TempDir,
     port: u16,
@@ -40,6 +40,13 @@ uid: bob
 cn: Bob
 sn: B
 userPassword: bob-pw
+
+dn:: dWlkPWrDtnJnLG91PXBlb3BsZSxkYz1leGFtcGxlLGRjPWNvbQ==
+objectClass: inetOrgPerson
+uid:: asO2cmc=
+cn: J
+sn: J
+userPassword:: cMOkNTU=
 
 dn: ou=twins,dc=example,dc=com
 objectClass: organizationalUnit
