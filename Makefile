@@ -9,6 +9,7 @@ run: ## builds and starts the demo: a gateway on 127.0.0.1:8080 with small backe
 test: ## runs every test
 	scripts/setup.sh test
 	scripts/oidc.sh
+	scripts/cache_suite.sh
 	cargo test
 
 build:

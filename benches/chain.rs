@@ -65,6 +65,7 @@ fn exchange(path: &str, query: Option<&str>) -> Exchange {
         started: Instant::now(),
         upstream_time: None,
         attempts: 1,
+        held: Vec::new(),
         claims: None,
         limits: Vec::new(),
         cookies: Vec::new(),

@@ -106,6 +106,7 @@ fn exchange() -> Exchange {
         started: Instant::now(),
         upstream_time: None,
         attempts: 0,
+        held: Vec::new(),
         claims: None,
         limits: Vec::new(),
         cookies: Vec::new(),

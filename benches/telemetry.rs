@@ -79,6 +79,7 @@ fn access_line(c: &mut Criterion) {
         bytes: 1234,
         attempts: 1,
         backend: "http://10.0.0.1:8080",
+        cache: "",
     };
     c.bench_function("access/off", |b| b.iter(|| access::enabled(std::hint::black_box(200))));
     c.bench_function("access/hand over", |b| b.iter(|| access.write(std::hint::black_box(&line))));

@@ -17,6 +17,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count * 2 + 1000), hard))
 
 class Origin(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self):
         self.send_response(200)
@@ -81,7 +82,8 @@ def nginx(folder):
         config.write(f"""daemon off; worker_processes 1; worker_rlimit_nofile {count * 2 + 1000}; pid {folder}/pid; error_log {folder}/err;
 events {{ worker_connections {count + 100}; }}
 http {{ access_log off; keepalive_timeout 600; keepalive_requests 1000000; {temporary}
- server {{ listen 127.0.0.1:{port} {ssl_}; location / {{ proxy_pass http://127.0.0.1:{origin.server_port}; }} }} }}
+ upstream origin {{ server 127.0.0.1:{origin.server_port}; keepalive 8; }} proxy_http_version 1.1; proxy_set_header Connection "";
+ server {{ listen 127.0.0.1:{port} {ssl_}; location / {{ proxy_pass http://origin; }} }} }}
 """)
     return [shutil.which("nginx") or "/usr/sbin/nginx", "-c", f"{folder}/nginx.conf", "-p", folder]
 

@@ -60,7 +60,7 @@ gateway:
   routes:
     - {name: all, path: /, target: "http://127.0.0.1:$origin"}
 END
-python3 origin.py "$origin" & first=$!
+python3 origin.py "$origin" 2> origin.log & first=$!
 "$goma" server -c goma.yml > goma.log 2>&1 & second=$!
 trap 'kill $first $second 2>/dev/null || true' EXIT
 for _ in $(seq 100); do curl -sf -o /dev/null "http://127.0.0.1:$web/" && break; sleep 0.1; done

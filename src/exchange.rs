@@ -4,6 +4,7 @@
 //! and change it; the log, the metrics and `config explain` read it. What the proxy needs to *act* (the snapshot, the route,
 //! the attempts) lives in the proxy's own context.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
@@ -36,6 +37,8 @@ pub struct Exchange {
     pub upstream_time: Option<Duration>,
     /// How many backends were tried.
     pub attempts: u32,
+    /// What middlewares hold until the exchange is over.
+    pub held: Vec<Held>,
     /// What a checked token says of who asks.
     pub claims: Option<Arc<serde_json::Value>>,
     /// What limits tell of themselves on the response: by the number of the limit.
@@ -46,6 +49,16 @@ pub struct Exchange {
     pub reason: Reason,
     /// Why a middleware refused it; empty where the reason says it all.
     pub why: Cow<'static, str>,
+}
+
+/// Something that is given back when the exchange is over: a place in a bound.
+pub struct Held(#[expect(dead_code, reason = "held for its end")] Box<dyn Any + Send + Sync>);
+
+impl Held {
+    /// Keeps it.
+    pub fn new(thing: impl Any + Send + Sync) -> Held {
+        Held(Box::new(thing))
+    }
 }
 
 /// Identifies one request in logs and in the `X-Goma-Request-ID` header.
@@ -113,6 +126,10 @@ pub enum Reason {
     Answered(&'static str),
     /// No backend is available.
     NoBackend,
+    /// Every backend that is up has as many requests as it may, and nobody could wait any longer.
+    BackendBusy,
+    /// The circuit breakers of all backends that are up are open.
+    CircuitOpen,
     /// No connection to a backend: refused, unreachable, name not found.
     ConnectFailed,
     /// A backend did not accept the connection in time.
@@ -144,6 +161,8 @@ impl Reason {
         Reason::Misdirected,
         Reason::Maintenance,
         Reason::NoBackend,
+        Reason::BackendBusy,
+        Reason::CircuitOpen,
         Reason::ConnectFailed,
         Reason::ConnectTimeout,
         Reason::BackendTls,
@@ -169,6 +188,8 @@ impl Reason {
             Reason::Denied(_) => "denied",
             Reason::Answered(_) => "answered",
             Reason::NoBackend => "no_backend",
+            Reason::BackendBusy => "backend_busy",
+            Reason::CircuitOpen => "circuit_open",
             Reason::ConnectFailed => "connect_failed",
             Reason::ConnectTimeout => "connect_timeout",
             Reason::BackendTls => "backend_tls",

@@ -7,9 +7,14 @@ use percent_encoding::percent_decode_str;
 
 /// The value of a cookie: of several with one name the first. Case counts (RFC 6265 §5.4).
 pub fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    cookies(headers, wanted).next()
+}
+
+/// The values of all cookies of one name.
+pub fn cookies<'a>(headers: &'a HeaderMap, wanted: &str) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value)
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(move |(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 /// The decoded value of a query parameter: of several with one name the first. `query` is raw, without `?`.

@@ -5,7 +5,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain |
+//! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain, upgrade, service manager |
 //! | [`entry`] | accepts connections, ends TLS, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
 //! | [`tls`] | certificates by server name, certificates of clients, resumption, stapling |
 //! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record; the usual request without a body goes a way of our own to its backend |
@@ -15,6 +15,7 @@
 //! | [`middleware`] | the trait, the chain, `KINDS` (one line a kind), one file each |
 //! | [`limit`] | buckets, refusals and bans: in memory and in Redis, without HTTP |
 //! | [`upstream`] | backends, balancing, health, resolution, retry, Pingora's peer, connections of our own |
+//! | [`cache`] | stored responses: storage and arithmetic, without HTTP phases |
 //! | [`telemetry`] | metrics in one table, log, access log |
 //! | [`redis`] | one Redis client for all: TLS, Sentinel, Cluster, time-outs, a breaker, channels |
 //! | [`outbound`] | one pooled HTTP client for calls beside the data path |
@@ -26,10 +27,11 @@
 //!
 //! The command line is `main.rs` with one file a command under `cli/`.
 //!
-//! Imports go one way: `main → {server, explain} → {entry, provider, proxy, admin} → snapshot → {route, middleware, upstream,
+//! Imports go one way: `main → {server, explain} → {entry, provider, proxy, admin} → snapshot → {route, middleware → cache, upstream,
 //! tls, telemetry} → leaves`. Siblings do not import each other. Pingora's `Session` stays in `proxy` and `entry`.
 
 pub mod admin;
+pub mod cache;
 pub mod config;
 pub mod crypto;
 pub mod entry;

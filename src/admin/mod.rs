@@ -3,11 +3,13 @@
 //! Pure functions from facts to an [`Answer`]; who may ask, on which path and host, is decided by the route table. The
 //! metrics page is `telemetry`'s.
 
+mod cache;
 mod health;
 mod reload;
 
 use serde::Serialize;
 
+pub use cache::{cache_purged, cache_refused, cache_status, purge_of};
 pub use health::{RouteHealth, health, ready, route_health};
 pub use reload::{bearer, reload_done, reload_failed, reload_unauthorized};
 

@@ -57,7 +57,7 @@ fn addresses(options: &Options) -> Result<Vec<SocketAddr>> {
 }
 
 /// Where a listener is reached from the same machine. One on `[::]` takes IPv4 as well, and many containers have no `::1`.
-fn reachable(bound: SocketAddr) -> Vec<SocketAddr> {
+pub fn reachable(bound: SocketAddr) -> Vec<SocketAddr> {
     let at = |ip: IpAddr| SocketAddr::new(ip, bound.port());
     match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => vec![at(Ipv4Addr::LOCALHOST.into())],

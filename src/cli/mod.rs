@@ -1,5 +1,6 @@
 //! What can be asked of the binary `goma`. Spec core §1.1.
 
+mod cache;
 mod check;
 mod demo;
 mod health;
@@ -51,6 +52,11 @@ enum Command {
     },
     /// Print version, configuration version, build time and commit.
     Version,
+    /// Ask a running gateway what its caches hold, or purge in them.
+    Cache {
+        #[command(subcommand)]
+        command: cache::CacheCommand,
+    },
     /// Ask a running gateway whether it is ready; exit 1 when it is not.
     Healthcheck(health::Options),
     /// Replace the running gateway by the program that is on disk now, without losing a request.
@@ -130,6 +136,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             say(&version());
             Ok(ExitCode::SUCCESS)
         }
+        Some(Command::Cache { command }) => cache::run(&command),
         Some(Command::Healthcheck(options)) => health::run(&options),
         Some(Command::Upgrade(options)) => upgrade::run(&options),
         Some(Command::Demo(options)) => demo::run(&options),

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::check_upstream;
 use super::document::Config;
 use super::endpoint::{check_url, listen_address};
-use super::gateway::{Gateway, MOST_ACCEPTORS, MOST_THREADS, Proxy, RELOAD_PATH, WEB_ADDRESS, WEB_SECURE_ADDRESS};
+use super::gateway::{
+    CACHE_PATH, Gateway, MOST_ACCEPTORS, MOST_THREADS, Proxy, RELOAD_PATH, WEB_ADDRESS, WEB_SECURE_ADDRESS,
+};
 use super::monitoring::{Level, METRICS_PATH, VISITOR_TTL, VISITOR_TTL_LEAST};
 use super::nearest::nearest;
 use super::place::Place;
@@ -34,6 +37,7 @@ fn settle_gateway(gateway: &mut Gateway, report: &mut Report) {
     }
     fill(&mut gateway.monitoring.metrics_path, METRICS_PATH);
     fill(&mut gateway.reload.path, RELOAD_PATH);
+    fill(&mut gateway.cache.path, CACHE_PATH);
     if gateway.proxy.ip_headers.is_empty() {
         gateway.proxy.ip_headers = Proxy::default().ip_headers;
     }
@@ -57,12 +61,14 @@ fn gateway(gateway: &Gateway, report: &mut Report) {
     word(report, &log.child("level"), &["trace", "debug", "info", "warn", "error", "off"], "info is used");
     word(report, &log.child("format"), &["text", "json"], "text is used");
     reload(gateway, report);
+    cache(gateway, report);
     if gateway.proxy.enabled && gateway.proxy.trusted.is_empty() {
         let message = "is empty: the nearest hop is trusted, whoever it is";
         report.add(at.child("proxy").child("trustedProxies").warning(message, "list the addresses of your proxies"));
     }
     absolute(report, &at.child("monitoring").child("metricsPath"), &gateway.monitoring.metrics_path);
     absolute(report, &at.child("reload").child("path"), &gateway.reload.path);
+    absolute(report, &at.child("cache").child("path"), &gateway.cache.path);
     let shutdown = at.child("shutdown");
     if gateway.shutdown.grace.is_zero() {
         report.add(shutdown.child("grace").warning("is 0: running requests are cut off at once", ""));
@@ -112,6 +118,13 @@ fn reload(gateway: &Gateway, report: &mut Report) {
         report.add(
             at.warning(format!("is the text ${{{name}}} itself: there is no such variable"), format!("set {name}")),
         );
+    }
+}
+
+fn cache(gateway: &Gateway, report: &mut Report) {
+    if gateway.cache.enabled && gateway.cache.token.as_str().trim().is_empty() {
+        let at = gateway.at.child("cache").child("token");
+        report.add(at.warning("is empty, so the endpoint of the caches stays off", "set gateway.cache.token"));
     }
 }
 
@@ -208,6 +221,7 @@ fn routes(config: &Config, report: &mut Report) {
             news(report, &route.at.child("path"), "is missing", "write / for every path");
         }
         upstream(route, report);
+        check_upstream::check(route, report);
         if let Some(check) = &route.health_check {
             health_check(check, &route.at.child("healthCheck"), report);
         }
@@ -324,7 +338,7 @@ fn news(report: &mut Report, at: &Place, message: &str, remedy: &str) {
 }
 
 /// Whether something at or below a key was already found wrong, so that what follows from it is no news.
-fn has_error(report: &Report, at: &Place) -> bool {
+pub(super) fn has_error(report: &Report, at: &Place) -> bool {
     let key = at.key();
     report.errors.iter().any(|problem| {
         let below = problem.key.strip_prefix(&key);

@@ -126,6 +126,9 @@ impl Reader<'_> {
         let redis = &mut gateway.redis;
         if let Some(addr) = self.env.get("GOMA_REDIS_ADDR") {
             addr.clone_into(&mut redis.addr);
+            if addr.is_empty() {
+                redis.addrs.clear();
+            }
         }
         if let Some(password) = self.env.get("GOMA_REDIS_PASSWORD") {
             redis.password = Secret::from(password.to_owned());
@@ -232,7 +235,9 @@ mod tests {
             ("an empty address is the default", &[("GOMA_ENTRYPOINT_WEB_ADDRESS", "")], |g| {
                 g.entry_points.web.address == WEB_ADDRESS
             }),
-            ("an empty Redis address switches it off", &[("GOMA_REDIS_ADDR", "")], |g| g.redis.addr.is_empty()),
+            ("an empty Redis address switches it off", &[("GOMA_REDIS_ADDR", "")], |g| {
+                g.redis.addr.is_empty() && g.redis.addrs.is_empty()
+            }),
             ("a timeout", &[("GOMA_TIMEOUT_READ", "7")], |g| g.timeouts.read == Some(Duration::from_secs(7))),
             ("a timeout of 0 is none", &[("GOMA_TIMEOUT_WRITE", "0")], |g| g.timeouts.write.is_none()),
             ("liveness", &[("GOMA_ENABLE_LIVENESS", "F")], |g| !g.monitoring.enable_liveness),
@@ -254,6 +259,7 @@ mod tests {
         for (what, variables, holds) in table {
             let (gateway, problems) = applied(variables, |gateway| {
                 gateway.redis.addr = "redis:6379".to_owned();
+                gateway.redis.addrs = vec!["redis:6380".to_owned()];
                 gateway.log.file_path = "/file".to_owned();
                 gateway.timeouts.write = Some(Duration::from_secs(1));
             });

@@ -54,6 +54,8 @@ pub struct Gateway {
     pub providers: Providers,
     /// The reload endpoint. §8.1.
     pub reload: Reload,
+    /// The endpoint of the HTTP caches (ours).
+    pub cache: CacheEndpoint,
     /// Request events in a Redis stream. §7.5.
     pub analytics: monitoring::Analytics,
     /// The country database.
@@ -97,6 +99,7 @@ impl Default for Gateway {
             defaults: Defaults::default(),
             providers: Providers::default(),
             reload: Reload::default(),
+            cache: CacheEndpoint::default(),
             analytics: monitoring::Analytics::default(),
             geoip: GeoIp::default(),
             shutdown: Shutdown::default(),
@@ -145,8 +148,8 @@ pub const WEB_SECURE_ADDRESS: &str = "[::]:8443";
 impl Default for EntryPoints {
     fn default() -> EntryPoints {
         EntryPoints {
-            web: EntryPoint { address: WEB_ADDRESS.to_owned() },
-            web_secure: EntryPoint { address: WEB_SECURE_ADDRESS.to_owned() },
+            web: EntryPoint { address: WEB_ADDRESS.to_owned(), ..EntryPoint::default() },
+            web_secure: EntryPoint { address: WEB_SECURE_ADDRESS.to_owned(), ..EntryPoint::default() },
             pass_through: PassThrough::default(),
         }
     }
@@ -154,10 +157,14 @@ impl Default for EntryPoints {
 
 /// One HTTP entry point.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct EntryPoint {
     /// `host:port`; after loading never empty, the host an IP address in the form a socket address has.
     pub address: String,
+    /// Open client connections here (ours); 0 is unlimited. Default `limits.maxConnections`.
+    pub max_connections: Option<u32>,
+    /// Open client connections here from one address (ours); 0 is unlimited. Default `limits.maxConnectionsPerAddress`.
+    pub max_connections_per_address: Option<u32>,
 }
 
 /// Ports that are passed through as they are.
@@ -318,7 +325,8 @@ pub struct Transport {
     pub max_idle_conns: u32,
     /// Idle connections kept to one backend; has no effect yet. Default 256; 0 means 2.
     pub max_idle_conns_per_host: u32,
-    /// Connections to one backend; has no effect yet. Default 256; 0 is unlimited.
+    /// Requests under way at one backend of `http` or `https`, of all routes together, which HTTP/1.1 needs a connection each
+    /// for; more wait. Counts where the file has it. Default 256, which is unlimited here; 0 is unlimited.
     pub max_conns_per_host: u32,
     /// How long an idle connection is kept, whole seconds. Default 90 s; 0 is forever (none).
     #[serde(deserialize_with = "units::seconds")]
@@ -407,6 +415,29 @@ impl Default for Reload {
     }
 }
 
+/// The endpoint that tells what the HTTP caches hold and purges in them; only there when enabled and with a token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct CacheEndpoint {
+    /// Default false.
+    pub enabled: bool,
+    /// Default `/gateway/cache`.
+    pub path: String,
+    /// Bearer token that callers must show.
+    pub token: Secret,
+    /// Host pattern it is restricted to; empty for any.
+    pub host: String,
+}
+
+/// Path of the caches' endpoint unless told otherwise.
+pub const CACHE_PATH: &str = "/gateway/cache";
+
+impl Default for CacheEndpoint {
+    fn default() -> CacheEndpoint {
+        CacheEndpoint { enabled: false, path: CACHE_PATH.to_owned(), token: Secret::default(), host: String::new() }
+    }
+}
+
 /// The country database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -479,9 +510,9 @@ pub struct Limits {
     /// Deadline from the first byte of a request's head to its last, Go duration. Default 10 s.
     #[serde(deserialize_with = "units::go_duration")]
     pub header_timeout: Duration,
-    /// Open client connections. Default 0: unlimited.
+    /// Open client connections of an entry point. Default 0: unlimited.
     pub max_connections: u32,
-    /// Open client connections from one address. Default 0: unlimited.
+    /// Open client connections of an entry point from one address. Default 0: unlimited.
     pub max_connections_per_address: u32,
 }
 

@@ -17,8 +17,10 @@
 //! Goma's keys keep their spelling in the file; the types here carry our words. What a middleware's `rule` means is not
 //! known here: its kind decodes it with [`Rule::decode`].
 
+mod balancing;
 mod certs;
 mod check;
+mod check_upstream;
 mod document;
 mod endpoint;
 mod env;
@@ -41,6 +43,7 @@ mod problem;
 mod provider;
 mod reader;
 mod replies;
+mod resilience;
 mod route;
 pub mod sample;
 mod scalar;
@@ -50,13 +53,14 @@ mod testing;
 pub mod units;
 mod unsupported;
 
+pub use balancing::{ALGORITHMS, HASH_SOURCES, HashOn, LoadBalancer, SAME_SITE, SECURE, Sticky};
 pub use certs::{Acme, CertManager, CertProvider, CertificatePair, ClientAuth, Credentials, Tls, Vault};
 pub use document::{Config, Loaded, Plugins, Source, Watch, Watched};
 pub use endpoint::{SCHEMES, check_url, listen_address};
 pub use expand::Env;
 pub use gateway::{
-    Defaults, DnsCache, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy, Redis, RedisTls,
-    Reload, Sentinel, Shutdown, Timeouts, Transport, Upgrade, Workers,
+    CacheEndpoint, Defaults, DnsCache, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy,
+    Redis, RedisTls, Reload, Sentinel, Shutdown, Timeouts, Transport, Upgrade, Workers,
 };
 pub use load::{DEFAULT_FILE, Examined, examine, load};
 pub use material::{file as material_file, material};
@@ -67,5 +71,6 @@ pub use place::Place;
 pub use problem::{Problem, Report, Severity};
 pub use provider::{Directory, FileProvider, GitAuth, GitProvider, HttpProvider, Providers};
 pub use replies::{Cors, ErrorInterceptor, InterceptedError};
+pub use resilience::{Budget, CircuitBreaker, Outlier, Queue, Retry, RouteTimeouts};
 pub use route::{Backend, BackendTls, HealthCheck, Maintenance, Match, OPERATORS, Route, RouteTls, SOURCES, Security};
 pub use secret::Secret;

@@ -5,9 +5,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+use super::balancing::LoadBalancer;
 use super::certs::CertificatePair;
 use super::place::Place;
 use super::replies::{Cors, ErrorInterceptor};
+use super::resilience::{CircuitBreaker, Outlier, Retry, RouteTimeouts};
 use super::units;
 
 /// One route.
@@ -34,6 +36,16 @@ pub struct Route {
     pub target: Option<String>,
     /// The backends; they win over `target`.
     pub backends: Vec<Backend>,
+    /// How requests are shared among the backends (ours); none for Goma's choice.
+    pub load_balancer: Option<LoadBalancer>,
+    /// Deadlines towards the backends (ours); those that are not set are the gateway's.
+    pub timeouts: RouteTimeouts,
+    /// What is tried again (ours); none for what loses nothing only.
+    pub retry: Option<Retry>,
+    /// When backends that fail requests are left out (ours); none for never.
+    pub outlier: Option<Outlier>,
+    /// When a backend that fails many requests gets none for a while (ours); none for never.
+    pub circuit_breaker: Option<CircuitBreaker>,
     /// How backends are checked; none for not at all. §5.10.
     pub health_check: Option<HealthCheck>,
     /// Towards the backend.
@@ -67,6 +79,11 @@ impl Default for Route {
             methods: Vec::new(),
             target: None,
             backends: Vec::new(),
+            load_balancer: None,
+            timeouts: RouteTimeouts::default(),
+            retry: None,
+            outlier: None,
+            circuit_breaker: None,
             health_check: None,
             security: Security::default(),
             cors: Cors::default(),

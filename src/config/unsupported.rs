@@ -20,16 +20,7 @@ enum Use {
 /// A feature: where a configuration uses it, what that means, and a word to the operator.
 type Feature = (fn(&Config) -> Vec<Place>, Use, &'static str);
 
-const FEATURES: [Feature; 8] = [
-    (
-        |c| {
-            let most = c.gateway.transport.max_conns_per_host;
-            let asked = most != 0 && most != Transport::default().max_conns_per_host;
-            given(asked, &c.gateway.at, "networking.transport.maxConnsPerHost")
-        },
-        Use::Warn,
-        "connections to a backend are not bounded",
-    ),
+const FEATURES: [Feature; 7] = [
     (
         |c| {
             let most = c.gateway.transport.max_idle_conns_per_host;

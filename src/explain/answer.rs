@@ -15,7 +15,8 @@ pub struct Explanation {
     pub location: Option<String>,
     /// Name of the route that takes the request.
     pub route: Option<String>,
-    /// The gateway's own endpoint that takes it: `health`, `ready`, `metrics`, `route_health`, `reload`.
+    /// The gateway's own endpoint that takes it: `health`, `ready`, `metrics`, `route_health`, `reload`,
+    /// `cache`.
     pub endpoint: Option<&'static str>,
     /// The request's method.
     pub method: String,
@@ -31,6 +32,8 @@ pub struct Explanation {
     pub peer_is_trusted: bool,
     /// `http` or `https` as the client sees it.
     pub scheme: &'static str,
+    /// What the handshake comes to; `null` without TLS.
+    pub tls: Option<Tls>,
     /// Whether the route is in maintenance.
     pub maintenance: bool,
     /// The chain, in its order.
@@ -47,8 +50,19 @@ pub struct Explanation {
     pub backends: Vec<Backend>,
     /// The other backends of the route, and why not.
     pub other_backends: Vec<Backend>,
+    /// What the route says about backends that fail, a sentence each.
+    pub policies: Vec<String>,
     /// Routes that come near, the best first, and what became of each.
     pub considered: Vec<Considered>,
+}
+
+/// What a handshake for the request's host comes to.
+#[derive(Debug, Serialize)]
+pub struct Tls {
+    /// Names of the certificate that is shown, of one for each kind of key; no names for the one that signed itself.
+    pub certificates: Vec<Vec<String>>,
+    /// `required`, `checked` (when one is shown) or `not_asked`.
+    pub client_certificate: &'static str,
 }
 
 /// A middleware of the chain.

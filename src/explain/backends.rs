@@ -3,7 +3,7 @@
 use crate::config::{Backend as Written, Match as Rule};
 use crate::proxy::arrive::Facts;
 use crate::telemetry::redact;
-use crate::upstream::{Match, Upstream};
+use crate::upstream::{Algorithm, HashKey, Leads, Match, Upstream};
 
 /// Why a backend gets a request or not.
 pub struct Verdict {
@@ -18,7 +18,8 @@ pub struct Verdict {
 /// Every backend of a route, with every one of them up. `written` is empty for a route with a `target`.
 pub fn verdicts(upstream: &Upstream, written: &[Written], facts: &Facts<'_>) -> Vec<Verdict> {
     let candidates = upstream.candidates(facts);
-    let choice = Choice { upstream, written, facts, candidates: &candidates };
+    let leads = upstream.leads(facts);
+    let choice = Choice { upstream, written, facts, candidates: &candidates, leads };
     (0..upstream.backends().len()).map(|index| choice.verdict(index)).collect()
 }
 
@@ -27,6 +28,8 @@ struct Choice<'a> {
     written: &'a [Written],
     facts: &'a Facts<'a>,
     candidates: &'a [usize],
+    /// What leads the request to one of them.
+    leads: Option<(usize, Leads)>,
 }
 
 impl Choice<'_> {
@@ -61,11 +64,18 @@ impl Choice<'_> {
         let Some(backend) = self.written.get(index).filter(|_| self.written.len() > 1) else {
             return "the only backend".to_owned();
         };
+        match self.leads {
+            Some((_, Leads::Cookie)) => return "its cookie names it, as long as it is up".to_owned(),
+            Some((_, Leads::Hash)) => return format!("the hash of {} leads to it, as long as it is up", self.hashed()),
+            None => {}
+        }
         let part = match (self.candidates.len(), self.weights()) {
             (1, _) => String::new(),
-            (_, 0) if self.is_canary() => format!(", one of {} at random", self.candidates.len()),
-            (_, 0) => return format!("one of {} in turn", self.candidates.len()),
-            (_, sum) => format!(", weight {} of {sum}", self.weight(index)),
+            (count, 0) => format!(", one of {count} {}", self.way()),
+            (_, sum) if self.upstream.algorithm() == &Algorithm::Goma => {
+                format!(", weight {} of {sum}", self.weight(index))
+            }
+            (_, sum) => format!(", weight {} of {sum}, {}", self.weight(index), self.way()),
         };
         match backend {
             _ if !self.is_canary() && self.candidates.len() == 1 => "the only one with a weight".to_owned(),
@@ -83,11 +93,36 @@ impl Choice<'_> {
         if let Some(rule) = backend.matches.iter().find(|rule| !self.holds(rule)) {
             return format!("its rule does not hold: {}", describe(rule));
         }
+        match self.leads {
+            Some((_, Leads::Cookie)) => return "the client's cookie names another one".to_owned(),
+            Some((_, Leads::Hash)) => return format!("the hash of {} leads to another one", self.hashed()),
+            None => {}
+        }
         match self.candidates {
             [other] if self.written.get(*other).is_some_and(|other| other.exclusive && !other.matches.is_empty()) => {
                 "an exclusive backend takes the request".to_owned()
             }
             _ => "has no weight, others have one".to_owned(),
+        }
+    }
+
+    /// How one of several is chosen.
+    fn way(&self) -> &'static str {
+        match self.upstream.algorithm() {
+            Algorithm::Goma if self.is_canary() => "at random",
+            Algorithm::Goma | Algorithm::RoundRobin => "in turn",
+            Algorithm::Random => "at random",
+            Algorithm::LeastRequests => "by fewer requests of two at random",
+            Algorithm::ConsistentHash(_) => "by hash",
+        }
+    }
+
+    /// What is hashed.
+    fn hashed(&self) -> String {
+        match self.upstream.algorithm() {
+            Algorithm::ConsistentHash(HashKey::Header(name)) => format!("header {name} (or else the address)"),
+            Algorithm::ConsistentHash(HashKey::Cookie(name)) => format!("cookie {name} (or else the address)"),
+            _ => "the client's address".to_owned(),
         }
     }
 

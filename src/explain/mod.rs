@@ -16,6 +16,7 @@ mod answer;
 mod ask;
 mod backends;
 mod page;
+mod policies;
 mod way;
 
 use std::net::IpAddr;
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 
-pub use answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said};
+pub use answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said, Tls};
 use ask::Ask;
 
 use crate::config::{self, DEFAULT_FILE, Source};

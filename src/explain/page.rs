@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::answer::{Backend, Considered, Explanation, Headers, Middleware, Said};
+use super::answer::{Backend, Considered, Explanation, Headers, Middleware, Said, Tls};
 use super::ask::Ask;
 
 /// The page for one request.
@@ -11,11 +11,13 @@ pub fn text(ask: &Ask, answer: &Explanation) -> String {
     page.optional("", answer.detail.as_deref());
     page.routes(&answer.considered);
     page.client(answer);
+    page.tls(answer.tls.as_ref());
     page.middlewares(&answer.middlewares);
     page.path(answer);
     page.headers(answer.headers.as_ref());
     page.backends("Backends that may get it, all taken to be up", &answer.backends);
     page.backends("Other backends of the route", &answer.other_backends);
+    page.policies(&answer.policies);
     page.0
 }
 
@@ -67,6 +69,22 @@ impl Page {
             let padded = cells.map(|(column, cell)| format!("{cell:<width$}", width = width(column).unwrap_or(0)));
             self.line(&padded.collect::<Vec<_>>().join("  "));
         }
+    }
+
+    fn tls(&mut self, tls: Option<&Tls>) {
+        let Some(tls) = tls else { return };
+        self.heading("TLS");
+        for names in &tls.certificates {
+            match names.as_slice() {
+                [] => self.line("the certificate has no names"),
+                names => self.line(&format!("the certificate is for {}", names.join(", "))),
+            }
+        }
+        self.line(match tls.client_certificate {
+            "required" => "the client has to show a certificate",
+            "checked" => "a certificate of the client is checked when it shows one",
+            _ => "the client is asked for no certificate",
+        });
     }
 
     fn routes(&mut self, considered: &[Considered]) {
@@ -133,6 +151,13 @@ impl Page {
         let set = headers.set.iter().map(|one| vec!["set".to_owned(), format!("{}: {}", one.name, one.value)]);
         let removed = headers.removed.iter().map(|name| vec!["removed".to_owned(), name.clone()]);
         self.table(&set.chain(removed).collect::<Vec<_>>());
+    }
+
+    fn policies(&mut self, policies: &[String]) {
+        if !policies.is_empty() {
+            self.heading("When they fail or are busy");
+            policies.iter().for_each(|sentence| self.line(sentence));
+        }
     }
 
     fn backends(&mut self, heading: &str, backends: &[Backend]) {

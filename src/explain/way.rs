@@ -3,9 +3,9 @@
 use http::{HeaderMap, HeaderValue, header};
 use pingora_http::RequestHeader;
 
-use super::answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said};
+use super::answer::{Backend, Considered, Explanation, Header, Headers, Middleware, Said, Tls};
 use super::ask::Ask;
-use super::backends;
+use super::{backends, policies};
 use crate::admin;
 use crate::config::Config;
 use crate::exchange::{Exchange, Reason};
@@ -32,9 +32,24 @@ pub fn explain(ask: &Ask, config: &Config, snapshot: &Snapshot) -> Explanation {
     arrive::tidy(&mut head);
     let exchange = arrive::exchange(&head, snapshot, ask.from.to_canonical(), ask.tls);
     let mut walk = Walk { config, snapshot, answer: facts(&exchange, snapshot), exchange, head };
+    walk.answer.tls = ask.tls.then(|| tls(config, snapshot, &walk.exchange.host));
     walk.considered();
     walk.go();
     walk.answer
+}
+
+/// The client asks for the host that its request is for.
+fn tls(config: &Config, snapshot: &Snapshot, authority: &str) -> Tls {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_ascii_lowercase();
+    // An address is no name to ask for.
+    let name = host.parse::<std::net::IpAddr>().is_err().then_some(&*host);
+    let certificates = snapshot.tls.index().choice(name).iter().map(|certificate| certificate.names.clone());
+    let client_certificate = match (snapshot.client_names.hold(name), config.gateway.tls.client_auth.required) {
+        (false, _) => "not_asked",
+        (true, false) => "checked",
+        (true, true) => "required",
+    };
+    Tls { certificates: certificates.collect(), client_certificate }
 }
 
 /// The gate stops a request before anybody asks who sent it.
@@ -109,7 +124,7 @@ impl Walk<'_> {
                 self.answer.detail = Some("503 while the gateway starts or stops".to_owned());
                 return;
             }
-            Own::Reload(token) => {
+            Own::Reload(token) | Own::Cache(token) => {
                 let given = self.head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
                 let status = if admin::bearer(given, token) { 200 } else { 401 };
                 return self.ends(Reason::Ok, status);
@@ -176,6 +191,11 @@ impl Walk<'_> {
     /// Fills in the backends; the path after the rewrite, if that changed it.
     fn backends(&mut self, route: &Route, client: &RequestHeader) -> Option<String> {
         let written = self.config.routes.iter().find(|written| *written.name == *route.name);
+        if let Some(written) = written {
+            let method = &self.exchange.method;
+            let repeats = route.upstream.policy().is_some_and(|policy| policy.allows(method));
+            self.answer.policies = policies::sentences(written, method.as_str(), repeats);
+        }
         let written = written.map_or(&[][..], |written| &written.backends);
         let facts = Facts { head: &self.head, exchange: &self.exchange };
         let verdicts = backends::verdicts(&route.upstream, written, &facts);
@@ -190,7 +210,7 @@ impl Walk<'_> {
                 continue;
             }
             let mut head = self.head.clone();
-            let forward = Forward { route, backend, client: &self.head, conn: None };
+            let forward = Forward { route, backend, client: &self.head, conn: None, unpacks: route.unpack_gzip };
             let prepared = forward::changes(&forward, &self.exchange, &head).and_then(|mut changes| {
                 let rewritten = changes.path.take();
                 changes.apply(self.head.version, &mut head).map(|()| rewritten)
@@ -296,6 +316,7 @@ fn endpoint(own: &Own) -> &'static str {
         Own::Metrics(_) => "metrics",
         Own::RouteHealth(_) => "route_health",
         Own::Reload(_) => "reload",
+        Own::Cache(_) => "cache",
     }
 }
 

@@ -71,6 +71,7 @@ impl Chain {
                 Part::LogFields(fields) => chain.shell.set_fields(place, fields),
                 Part::Errors(errors) => chain.shell.set_errors(place, errors),
                 Part::Compress(compression) => chain.shell.add_compression(place, compression),
+                Part::Cache(cache) => chain.shell.add_cache(place, cache),
             }
         }
         chain

@@ -23,6 +23,8 @@ pub mod exploit;
 pub mod forward_auth;
 pub mod geo_block;
 mod goregex;
+pub mod http_cache;
+pub mod in_flight;
 pub mod jwt;
 pub mod ldap;
 pub mod oauth;
@@ -59,6 +61,7 @@ pub use chain::Chain;
 pub use paths::{PathRules, Paths};
 pub use shell::Answering;
 
+use crate::cache::zone::Zones;
 use crate::config::{Middleware as Definition, Place, Problem};
 use crate::exchange::Exchange;
 use crate::geoip::GeoIp;
@@ -156,6 +159,8 @@ pub enum Part {
     Errors(error_interceptor::Interceptor),
     /// Compression of the shell.
     Compress(compression::Compression),
+    /// A cache behind the chain.
+    Cache(Arc<http_cache::Caching>),
 }
 
 /// Settings of one kind: deserialized from `rule`, then built in one fallible step. Their doc comments are the kind's
@@ -192,12 +197,16 @@ pub struct Tools {
     pub geo: Arc<GeoIp>,
     /// Checks passwords.
     pub checker: Arc<basic::checker::Checker>,
+    /// Requests under way, by definition.
+    pub in_flight: in_flight::InFlights,
     /// Clients at OAuth providers.
     pub oauth: oauth::Parties,
     /// Where background work runs; `None` where a configuration is only checked.
     pub handle: Option<Handle>,
     /// Key sets by URL.
     pub key_sets: jwt::KeySets,
+    /// What `httpCache` stores.
+    pub caches: Zones,
     /// Buckets, refusals and bans of all limits.
     pub limits: Arc<Limits>,
     /// The shared Redis, if one is configured; whether it is in use now, it knows itself.
@@ -316,6 +325,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<body_limit::BodyLimit>(),
     Kind::of::<bots::BotDetection>(),
     Kind::of::<geo_block::GeoBlock>(),
+    Kind::of::<in_flight::InFlight>(),
+    Kind::of::<http_cache::HttpCache>(),
     Kind::of::<redirects::fixed::Redirect>(),
     Kind::of::<redirects::pattern::RedirectRegex>(),
     Kind::of::<redirects::scheme::RedirectScheme>(),
@@ -336,4 +347,4 @@ pub const KINDS: &[Kind] = &[
 ];
 
 /// Goma's kinds that cannot run here yet: a configuration with one of them is refused, since the route would go without.
-pub const LATER: &[&str] = &["httpCache"];
+pub const LATER: &[&str] = &[];

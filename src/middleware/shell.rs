@@ -1,6 +1,8 @@
 //! The shell of a chain: what counts for every reply of the route, the gateway's own included, wherever it stands in the
 //! list. Spec middlewares §3, §5.20, §5.21, §5.22.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, Method};
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -9,6 +11,7 @@ use super::compression::Compression;
 use super::cors::{self, Asked, Cors};
 use super::encodings::Accepted;
 use super::error_interceptor::Interceptor;
+use super::http_cache::Caching;
 use super::response_headers::Policy;
 
 /// The compiled shell.
@@ -21,6 +24,7 @@ pub struct Shell {
     errors: Option<Placed<Interceptor>>,
     older_errors: Option<Interceptor>,
     compressions: Vec<Placed<Compression>>,
+    caches: Vec<Placed<Arc<Caching>>>,
 }
 
 /// A part, and its place in the list of the configuration.
@@ -67,6 +71,26 @@ impl Shell {
     /// Adds a compression; the last one that takes a path counts.
     pub(super) fn add_compression(&mut self, place: usize, compression: Compression) {
         self.compressions.push(Placed { place, part: compression });
+    }
+
+    /// Adds a cache; the last one that takes a path counts.
+    pub(super) fn add_cache(&mut self, place: usize, cache: Arc<Caching>) {
+        self.caches.push(Placed { place, part: cache });
+    }
+
+    /// Whether anything here is stored.
+    pub fn has_caches(&self) -> bool {
+        !self.caches.is_empty()
+    }
+
+    /// The cache for a raw path as the chain left it.
+    pub fn cache(&self, path: &str) -> Option<&Arc<Caching>> {
+        self.caches.iter().rev().map(|placed| &placed.part).find(|cache| cache.takes(path))
+    }
+
+    /// The caches of the route.
+    pub fn caches(&self) -> impl Iterator<Item = &Arc<Caching>> {
+        self.caches.iter().map(|placed| &placed.part)
     }
 
     /// Sets the older `cors` section of the route.
@@ -140,6 +164,8 @@ impl Shell {
         let counts = self.compression(answering).map(std::ptr::from_ref);
         let compressions =
             self.compressions.iter().map(|placed| (placed.place, counts == Some(&raw const placed.part)));
-        policies.chain(fields).chain(errors).chain(compressions).collect()
+        let caching = self.cache(answering.sent).map(Arc::as_ptr);
+        let caches = self.caches.iter().map(|placed| (placed.place, caching == Some(Arc::as_ptr(&placed.part))));
+        policies.chain(fields).chain(errors).chain(compressions).chain(caches).collect()
     }
 }

@@ -79,6 +79,7 @@ pub(crate) fn exchange(head: &RequestHeader, snapshot: &Snapshot, peer: IpAddr, 
         started: Instant::now(),
         upstream_time: None,
         attempts: 0,
+        held: Vec::new(),
         claims: None,
         limits: Vec::new(),
         cookies: Vec::new(),
@@ -172,6 +173,8 @@ pub async fn admit(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Optio
     }
     let trusted = ctx.snapshot.trust.peer(exchange.peer);
     let head = session.req_header_mut();
+    // Middlewares may take it off.
+    ctx.authorized = head.headers.contains_key(header::AUTHORIZATION);
     clean(head, route, trusted);
     ctx.origin = route.chain.shell.origin(head);
     ctx.accepted = route.chain.shell.accepted(head);

@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cached::Cached;
 use super::decode::Gunzip;
 use super::discard::Discard;
 use super::encode::Encoder;
@@ -15,8 +16,8 @@ use crate::middleware::cors::Asked;
 use crate::middleware::encodings::Accepted;
 use crate::reply::Reply;
 use crate::snapshot::{Own, Route, Snapshot};
-use crate::upstream::deadline::HeaderDeadline;
-use crate::upstream::{Pick, Tried};
+use crate::upstream::deadline::Deadline;
+use crate::upstream::{Pick, Tried, Unresolved};
 
 /// The context of one request.
 pub struct Ctx {
@@ -54,10 +55,14 @@ pub struct Ctx {
     pub answered: bool,
     /// Body bytes sent to the client.
     pub sent_bytes: u64,
-    /// Limits the wait for the response head, where the configuration asks for it.
-    pub deadline: Option<HeaderDeadline>,
+    /// Limits the wait for the backend of the current attempt, where the configuration asks for it.
+    pub deadline: Option<Deadline>,
     /// How often the request was sent again to the same backend.
     pub replays: usize,
+    /// Whether the backend turned the request away before it began; the next try is not to be hasty.
+    pub turned_away: bool,
+    /// Whether the response at hand is let go for another attempt, whose backend is chosen.
+    pub let_go: bool,
     /// Whether the client was told to go on with its body by us, not by a backend.
     pub continued: bool,
     /// Where the client comes from, when the route shares across origins.
@@ -68,6 +73,12 @@ pub struct Ctx {
     pub watches: Option<Watches>,
     /// The verdict of a watcher that ended the request.
     pub refusal: Option<Verdict>,
+    /// Why the name of the backend of this attempt has no address.
+    pub unresolved: Option<Unresolved>,
+    /// Whether the client said who it is.
+    pub authorized: bool,
+    /// What the cache has to do with it.
+    pub cache: Option<Box<Cached>>,
     /// Counted as long as it is open, where the response has no end of its own.
     pub stream: Option<super::streams::Stream>,
     /// What the last failed attempt would have come to.
@@ -109,11 +120,16 @@ impl Ctx {
             sent_bytes: 0,
             deadline: None,
             replays: 0,
+            turned_away: false,
+            let_go: false,
             continued: false,
             origin: None,
             accepted: Accepted::default(),
             watches: None,
             refusal: None,
+            unresolved: None,
+            authorized: false,
+            cache: None,
             stream: None,
             failure: None,
         }
@@ -125,6 +141,16 @@ impl Ctx {
             Plan::Route(route) => Some(route),
             _ => None,
         }
+    }
+
+    /// When the response has to be over, where the route says so.
+    pub fn end(&self) -> Option<Instant> {
+        Some(self.exchange.as_ref()?.started + self.route()?.limits.total?)
+    }
+
+    /// Whether that has passed.
+    pub fn overdue(&self) -> bool {
+        self.end().is_some_and(|end| Instant::now() >= end)
     }
 
     /// An attempt begins: its clock runs.

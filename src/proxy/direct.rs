@@ -15,7 +15,7 @@ use pingora_proxy::{ProxyHttp, Session};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ctx::Ctx;
-use super::{Gateway, choose, fail, forward, is_interim};
+use super::{Gateway, attempt as attempts, fail, forward, is_interim};
 use crate::upstream::direct::Connection;
 use crate::upstream::{Backend, Outcome};
 
@@ -28,7 +28,7 @@ pub async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> R
         return Ok(true);
     }
     loop {
-        choose(session, ctx)?;
+        attempts::choose(session, ctx).await?;
         let Some(backend) = ctx.pick.as_ref().map(|pick| pick.backend.clone()).filter(|backend| backend.is_direct())
         else {
             return Ok(true);
@@ -43,8 +43,10 @@ pub async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> R
 }
 
 fn fits(session: &mut Session, ctx: &Ctx) -> bool {
-    ctx.route().is_some()
+    // What a route says about failing backends is done on Pingora's way.
+    ctx.route().is_some_and(|route| route.limits.is_plain() && route.upstream.is_plain())
         && !session.cache.enabled()
+        && !session.cache.bypassing()
         && session.as_downstream_mut().is_body_empty()
         && !session.is_upgrade_req()
         && !session.req_header().headers.contains_key(header::EXPECT)
@@ -53,7 +55,7 @@ fn fits(session: &mut Session, ctx: &Ctx) -> bool {
 async fn attempt(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, backend: Arc<Backend>) -> Result<()> {
     let address = match backend.address().await {
         Ok(address) => address,
-        Err(unresolved) => return Err(fail::connect(session, ctx, None, fail::unresolved(&unresolved))),
+        Err(unresolved) => return Err(fail::connect(gateway, session, ctx, None, fail::unresolved(&unresolved))),
     };
     // A request that is sent once more does not meet another connection that may be dead.
     let kept = if ctx.replays == 0 { backend.kept(address) } else { None };
@@ -65,7 +67,7 @@ async fn attempt(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, backen
                 backend.report(address.ip(), Outcome::Connected);
                 opened
             }
-            Err(error) => return Err(fail::connect(session, ctx, Some(address.ip()), error.into_up())),
+            Err(error) => return Err(fail::connect(gateway, session, ctx, Some(address.ip()), error.into_up())),
         },
     };
     match exchange(gateway, session, ctx, &backend, &mut connection).await {
@@ -78,7 +80,7 @@ async fn attempt(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, backen
             }
             Ok(())
         }
-        Err(error) => Err(fail::midway(session, ctx, error, reused)),
+        Err(error) => Err(fail::midway(gateway, session, ctx, error, reused)),
     }
 }
 
@@ -128,7 +130,7 @@ fn request(session: &Session, ctx: &mut Ctx, backend: &Backend) -> Result<BytesM
         return Error::e_explain(ErrorType::InternalError, "no route to forward for");
     };
     let client = session.req_header();
-    let forward = forward::Forward { route, backend, client, conn: ctx.conn.as_deref() };
+    let forward = forward::Forward { route, backend, client, conn: ctx.conn.as_deref(), unpacks: route.unpack_gzip };
     let mut changes = forward::changes(&forward, exchange, client)?;
     let mut wire = BytesMut::with_capacity(HEAD_ROOM);
     changes.write(client, &mut wire)?;
@@ -145,7 +147,7 @@ async fn response_head(
     connection: &mut Connection,
 ) -> Result<Box<ResponseHeader>> {
     let method = session.req_header().method.clone();
-    let limit = ctx.route().and_then(|route| route.response_header_timeout);
+    let limit = ctx.route().and_then(|route| route.limits.header);
     let due = limit.map(|limit| Instant::now() + limit);
     loop {
         let mut head = tokio::select! {

@@ -12,18 +12,19 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::middleware::error_interceptor::declared;
-use crate::upstream::deadline::HeaderDeadline;
+use crate::upstream::deadline::{Deadline, Limits};
 
 /// A body that nobody wants.
 pub struct Discard {
     /// Over a connection that this exchange has for itself: Pingora would wait for the next bytes of a body that stalls.
-    deadline: Option<HeaderDeadline>,
+    deadline: Option<Deadline>,
 }
 
 impl Discard {
     /// Begins after the page has been written; `backend` is the descriptor of an HTTP/1 connection.
     pub fn new(backend: Option<RawFd>) -> Discard {
-        let mut deadline = backend.and_then(|fd| HeaderDeadline::new(fd, None, PATIENCE).ok());
+        let mut deadline =
+            backend.and_then(|fd| Deadline::new(fd, None, Limits { header: Some(PATIENCE), ..Limits::default() }).ok());
         if let Some(deadline) = &mut deadline {
             deadline.start();
         }

@@ -2,19 +2,20 @@
 
 use std::net::IpAddr;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::ctx::Ctx;
-use super::is_interim;
+use super::ctx::{Ctx, Plan};
 use super::respond::{self, Form};
+use super::{Gateway, arrive, is_interim};
 use crate::entry::Overdue;
 use crate::exchange::Reason;
 use crate::middleware::Verdict;
-use crate::upstream::deadline::HeaderDeadline;
+use crate::reply::Reply;
+use crate::upstream::deadline::Deadline;
 use crate::upstream::retry::{self, Decision, Failure as Failed};
-use crate::upstream::{Outcome, Unresolved};
+use crate::upstream::{NoBackend, Outcome, Unresolved};
 
 /// What a failed exchange comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,18 @@ pub struct Failure {
 }
 
 /// No backend is there to ask.
-pub fn no_backend() -> Box<Error> {
-    Error::explain(ErrorType::Custom(NO_BACKEND), "every backend is down or does not take this request")
+pub fn no_backend(reason: NoBackend) -> Box<Error> {
+    let kind = match reason {
+        NoBackend::Busy => BUSY,
+        NoBackend::Open => OPEN,
+        NoBackend::Unavailable | NoBackend::Tried => NO_BACKEND,
+    };
+    Error::explain(ErrorType::Custom(kind), reason.to_string())
+}
+
+/// The time that the route gives a request was over before the next attempt.
+pub fn overdue() -> Box<Error> {
+    Error::explain(ErrorType::Custom(OVERDUE), "the time for the request is over")
 }
 
 /// The backend's name has no address.
@@ -42,24 +53,48 @@ pub fn unresolved(cause: &Unresolved) -> Box<Error> {
 }
 
 const NO_BACKEND: &str = "NoBackend";
+const BUSY: &str = "BackendBusy";
+const OPEN: &str = "CircuitOpen";
+const OVERDUE: &str = "Overdue";
 
 /// No connection: the next backend, if there is one to try.
 ///
 /// `address` is `None` when not even that was found.
-pub fn connect(session: &Session, ctx: &mut Ctx, address: Option<IpAddr>, mut error: Box<Error>) -> Box<Error> {
+pub fn connect(
+    gateway: &Gateway,
+    session: &Session,
+    ctx: &mut Ctx,
+    address: Option<IpAddr>,
+    mut error: Box<Error>,
+) -> Box<Error> {
     let earlier = judge(&error, ctx);
     ctx.failure = Some(earlier);
-    let again = another(session, ctx, address, Failed::Connect);
+    if let (Some(address), Some(pick)) = (address, &ctx.pick) {
+        pick.backend.report(address, Outcome::ConnectFailed);
+    }
+    let again = another(gateway, session, ctx, Failed::Connect);
     error.set_retry(again);
     error
 }
 
 /// The connection broke under way.
-pub fn midway(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+pub fn midway(gateway: &Gateway, session: &Session, ctx: &mut Ctx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    if std::mem::take(&mut ctx.let_go) {
+        error.set_retry(true);
+        return error;
+    }
     let from_backend = *error.esource() == ErrorSource::Upstream;
-    let late = ctx.deadline.as_ref().is_some_and(HeaderDeadline::expired);
-    let failed = if ctx.answered || late { Failed::Exchange } else { broken(&error, reused) };
-    let again = from_backend && another(session, ctx, None, failed);
+    let late = ctx.deadline.as_ref().is_some_and(Deadline::expired);
+    let failed = match (late, ctx.answered) {
+        (true, _) => Failed::Late,
+        (false, true) => Failed::Exchange,
+        (false, false) => broken(&error, reused),
+    };
+    let earlier = judge(&error, ctx);
+    let again = (from_backend || late) && another(gateway, session, ctx, failed);
+    if again {
+        ctx.failure = Some(earlier);
+    }
     error.set_retry(again);
     error
 }
@@ -75,33 +110,101 @@ fn broken(error: &Error, reused: bool) -> Failed {
     }
 }
 
-/// Reports to the backend, and decides whether to go on.
-fn another(session: &Session, ctx: &mut Ctx, address: Option<IpAddr>, failure: Failed) -> bool {
+/// Tells the backend's guard, and decides whether to go on.
+fn another(gateway: &Gateway, session: &Session, ctx: &mut Ctx, failure: Failed) -> bool {
     ctx.stop_upstream_clock();
-    let (Some(pick), Some(exchange)) = (&ctx.pick, &ctx.exchange) else { return false };
-    let limit = ctx.route().map_or(1, |route| route.upstream.attempts_limit());
-    let decision = retry::decide(&retry::Facts {
-        failure,
-        attempts: exchange.attempts as usize - ctx.replays,
-        limit,
-        response_started: ctx.answered || session.response_written().is_some() && !ctx.continued,
-        idempotent: exchange.method.is_idempotent(),
-        replayable: !session.as_downstream().retry_buffer_truncated(),
-        replays: ctx.replays,
-    });
-    if let (Failed::Connect, Some(address)) = (failure, address) {
-        pick.backend.report(address, Outcome::ConnectFailed);
+    // A kept connection dies of age, and a request that was turned away is no failure either.
+    if let (Plan::Route(route), Some(pick), false) =
+        (&ctx.plan, &mut ctx.pick, matches!(failure, Failed::DeadReused | Failed::Refused))
+    {
+        route.upstream.failed(pick, failure.cause());
     }
-    match decision {
-        Decision::NextBackend => {
+    match decide(session, ctx, failure) {
+        Decision::Retry if !granted(gateway, ctx) => false,
+        Decision::Retry | Decision::NextBackend => {
+            count(gateway, ctx, failure);
             if let Some(pick) = ctx.pick.take() {
                 ctx.tried.add(pick.index);
             }
+            true
         }
-        Decision::SameBackend => ctx.replays += 1,
-        Decision::GiveUp => {}
+        Decision::SameBackend => {
+            ctx.replays += 1;
+            ctx.turned_away = failure == Failed::Refused;
+            true
+        }
+        Decision::GiveUp => false,
     }
-    decision != Decision::GiveUp
+}
+
+fn decide(session: &Session, ctx: &Ctx, failure: Failed) -> Decision {
+    let (Plan::Route(route), Some(exchange), Some(_)) = (&ctx.plan, &ctx.exchange, &ctx.pick) else {
+        return Decision::GiveUp;
+    };
+    if ctx.overdue() {
+        return Decision::GiveUp;
+    }
+    let policy = route.upstream.policy();
+    let idempotent = exchange.method.is_idempotent();
+    retry::decide(&retry::Facts {
+        failure,
+        attempts: exchange.attempts as usize - ctx.replays,
+        limit: route.upstream.attempts_limit(),
+        response_started: ctx.answered || session.response_written().is_some() && !ctx.continued,
+        repeatable: policy.map_or(idempotent, |policy| policy.allows(&exchange.method)),
+        idempotent,
+        replayable: !session.as_downstream().retry_buffer_truncated(),
+        replays: ctx.replays,
+        policy,
+    })
+}
+
+/// Whether the route's budget has a retry left; takes it.
+fn granted(gateway: &Gateway, ctx: &Ctx) -> bool {
+    let Some(route) = ctx.route() else { return false };
+    let granted = route.upstream.may_retry();
+    if !granted {
+        gateway.metrics.retry_denied(&route.name);
+    }
+    granted
+}
+
+fn count(gateway: &Gateway, ctx: &Ctx, failure: Failed) {
+    if let Some(route) = ctx.route() {
+        gateway.metrics.retried(&route.name, &failure.cause().word());
+    }
+}
+
+/// Whether a response of this status is let go for an attempt at another backend, which is chosen then: what there is to give
+/// is given up only for what may be better.
+pub fn lets_go(gateway: &Gateway, session: &Session, ctx: &mut Ctx, status: u16) -> bool {
+    let failure = Failed::Status(status);
+    if status < 400 || decide(session, ctx, failure) != Decision::Retry {
+        return false;
+    }
+    let (Plan::Route(route), Some(pick), Some(exchange)) = (&ctx.plan, &ctx.pick, &ctx.exchange) else { return false };
+    let mut tried = ctx.tried;
+    tried.add(pick.index);
+    let facts = arrive::Facts { head: session.req_header(), exchange };
+    let Ok(next) = route.upstream.pick(&facts, &tried) else { return false };
+    if !granted(gateway, ctx) {
+        return false;
+    }
+    count(gateway, ctx, failure);
+    ctx.stop_upstream_clock();
+    (ctx.tried, ctx.pick, ctx.let_go) = (tried, Some(next), true);
+    true
+}
+
+/// The reply to a request that failed.
+pub fn reply(failure: &Failure, ctx: &Ctx) -> Reply {
+    let reply = Reply::message(failure.status, failure.message);
+    let seconds = match failure.reason {
+        Reason::BackendBusy => 1,
+        Reason::CircuitOpen => ctx.route().map_or(1, |route| route.upstream.opens_after().as_secs().max(1)),
+        _ => return reply,
+    };
+    reply.header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
 /// What an error means for the client.
@@ -113,7 +216,7 @@ pub fn judge(error: &Error, ctx: &Ctx) -> Failure {
     if conn.is_some_and(|conn| conn.framing_broken()) {
         return failure(400, "400 Bad Request", Reason::BadRequest);
     }
-    if ctx.deadline.as_ref().is_some_and(HeaderDeadline::expired) {
+    if ctx.deadline.as_ref().is_some_and(Deadline::expired) {
         return failure(504, TIMEOUT, Reason::BackendTimeout);
     }
     match Overdue::of(error) {
@@ -124,7 +227,10 @@ pub fn judge(error: &Error, ctx: &Ctx) -> Failure {
         None => {}
     }
     match (error.esource(), &error.etype) {
-        (_, ErrorType::Custom(NO_BACKEND)) => failure(503, "503 service unavailable", Reason::NoBackend),
+        (_, ErrorType::Custom(BUSY)) => failure(503, UNAVAILABLE, Reason::BackendBusy),
+        (_, ErrorType::Custom(OPEN)) => failure(503, UNAVAILABLE, Reason::CircuitOpen),
+        (_, ErrorType::Custom(OVERDUE)) => failure(504, TIMEOUT, Reason::BackendTimeout),
+        (_, ErrorType::Custom(NO_BACKEND)) => failure(503, UNAVAILABLE, Reason::NoBackend),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
             failure(408, "408 Request Timeout", Reason::ClientTimeout)
         }
@@ -152,6 +258,7 @@ pub fn judge(error: &Error, ctx: &Ctx) -> Failure {
     }
 }
 
+const UNAVAILABLE: &str = "503 service unavailable";
 const BAD_GATEWAY: &str = "502 Bad Gateway ";
 const TIMEOUT: &str = "504 Gateway Timeout ";
 

@@ -131,6 +131,8 @@ pub struct Forward<'a> {
     pub client: &'a RequestHeader,
     /// The connection it came on, which has the usual addresses in text.
     pub conn: Option<&'a ConnInfo>,
+    /// Whether gzip may be asked for on behalf of a client that does not.
+    pub unpacks: bool,
 }
 
 /// What the head of the upstream request says otherwise than the one it is made of.
@@ -150,7 +152,7 @@ pub struct Changes {
 /// # Errors
 /// When a fact of the request does not fit into a header.
 pub fn changes(forward: &Forward<'_>, exchange: &Exchange, head: &RequestHeader) -> Result<Changes> {
-    let Forward { route, backend, client, conn } = forward;
+    let Forward { route, backend, client, conn, unpacks } = forward;
     let (target, path) = target(forward, exchange, head);
     let mut fields = Vec::with_capacity(MOST_FIELDS);
     if !route.forward_host {
@@ -172,7 +174,7 @@ pub fn changes(forward: &Forward<'_>, exchange: &Exchange, head: &RequestHeader)
     if tokens(&client.headers, &header::TE).any(|t| t.eq_ignore_ascii_case(b"trailers")) {
         fields.push(("TE", HeaderValue::from_static("trailers")));
     }
-    let asked_gzip = route.unpack_gzip
+    let asked_gzip = *unpacks
         && !head.headers.contains_key(header::ACCEPT_ENCODING)
         && !head.headers.contains_key(header::RANGE)
         && head.method != Method::HEAD;

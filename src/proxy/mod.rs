@@ -1,9 +1,12 @@
 //! The life of a request: Pingora's phases from top to bottom, one short method each.
 //!
-//! What a phase does stands in its own file: `arrive` (who asks, which route), `own` (the gateway's endpoints),
-//! `forward` (the upstream request), `direct` (exchanges that go without Pingora's way to the backend), `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
+//! What a phase does stands in its own file: `arrive` (who asks, which route), `attempt` (which backend, how long), `own` (the
+//! gateway's endpoints), `forward` (the upstream request), `direct` (exchanges that go without Pingora's way to the backend),
+//! `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
 
 pub(crate) mod arrive;
+mod attempt;
+mod cached;
 mod ctx;
 mod decode;
 mod direct;
@@ -12,8 +15,11 @@ mod encode;
 mod fail;
 pub(crate) mod forward;
 mod own;
+mod purge;
 mod record;
+mod refresh;
 mod respond;
+mod stored;
 mod streams;
 
 use std::net::SocketAddr;
@@ -24,24 +30,25 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderMap, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use pingora_cache::key::HashBinary;
+use pingora_cache::storage::HitHandler;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 
 pub use ctx::{Ctx, Plan};
 use respond::Form;
 
 use crate::exchange::Reason;
-use crate::reply::Reply;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::deadline::HeaderDeadline;
-use crate::upstream::{Outcome, PeerKind};
+use crate::upstream::Outcome;
 
 /// Pingora's application: routes requests by the snapshot in force.
 pub struct Gateway {
@@ -87,6 +94,9 @@ impl ProxyHttp for Gateway {
         if self.control.draining() {
             session.set_keepalive(None);
         }
+        if refresh::arrive(session, ctx) {
+            return Ok(());
+        }
         session.set_total_drain_timeout(Some(DRAIN_BODY));
         // Interim responses came with HTTP/1.1. RFC 9110 §15.2.
         if session.req_header().version == Version::HTTP_10 {
@@ -98,9 +108,12 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         match &ctx.plan {
+            Plan::Route(_) if refresh::is(ctx) => return Ok(false),
             Plan::Route(route) => {
                 let route = route.clone();
-                let Some((reply, reason, form)) = arrive::admit(session, ctx, &route).await else { return Ok(false) };
+                let Some((reply, reason, form)) = arrive::admit(session, ctx, &route).await else {
+                    return if route.chain.shell.has_caches() { cached::answer(session, ctx).await } else { Ok(false) };
+                };
                 ctx.ends(reason);
                 respond::reply(session, ctx, &reply, form).await?;
             }
@@ -119,18 +132,65 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
+    /// Entries are fetched anew beside the requests that get them stale.
+    fn allow_spawning_subrequest(&self, _: &Session, ctx: &Ctx) -> bool {
+        !refresh::is(ctx) && ctx.route().is_some_and(|route| route.chain.shell.has_caches())
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        cached::enable(session, ctx);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+        cached::key(session, ctx)
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, _: &mut Ctx, request: &RequestHeader) -> Option<HashBinary> {
+        cached::variant(meta, request)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        _: &mut HitHandler,
+        _: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(cached::found(session, meta, ctx))
+    }
+
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+        cached::serves_stale(session, ctx, error)
+    }
+
+    fn response_cache_filter(&self, session: &Session, head: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
+        cached::storable(session, head, ctx)
+    }
+
+    fn cache_not_modified_filter(&self, session: &Session, head: &ResponseHeader, _: &mut Ctx) -> Result<bool> {
+        Ok(stored::not_modified(session.req_header(), head))
+    }
+
+    fn range_header_filter(&self, session: &mut Session, head: &mut ResponseHeader, _: &mut Ctx) -> RangeType {
+        stored::range(session.req_header(), head)
+    }
+
     /// The usual exchange without a request body is served here, and Pingora's way to the backend is not taken.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         direct::serve(self, session, ctx).await
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        choose(session, ctx)?;
-        ctx.attempt();
-        let Some(pick) = &ctx.pick else { return Err(fail::no_backend()) };
-        let kind = if session.is_upgrade_req() { PeerKind::Upgrade } else { PeerKind::Plain };
-        let peer = pick.backend.peer(kind).await;
-        peer.map_err(|unresolved| fail::connect(session, ctx, None, fail::unresolved(&unresolved)))
+        let Some(route) = ctx.route().cloned() else {
+            return Error::e_explain(ErrorType::InternalError, "no route to choose a backend of");
+        };
+        match (attempt::peer(session, ctx, &route).await?, ctx.unresolved.take()) {
+            (Some(peer), _) => Ok(peer),
+            (None, Some(unresolved)) => Err(fail::connect(self, session, ctx, None, fail::unresolved(&unresolved))),
+            (None, None) => Error::e_explain(ErrorType::InternalError, "no exchange to choose a backend for"),
+        }
     }
 
     async fn connected_to_upstream(
@@ -143,9 +203,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.backend_fd = Some(fd);
-        if let Some(limit) = ctx.route().and_then(|route| route.response_header_timeout) {
-            ctx.deadline = HeaderDeadline::new(fd, digest, limit).ok();
-        }
+        ctx.deadline = attempt::deadline(ctx, fd, digest);
         if let (false, Some(pick), Some(address)) = (reused, &ctx.pick, peer.address().as_inet()) {
             pick.backend.report(address.ip(), Outcome::Connected);
         }
@@ -161,13 +219,22 @@ impl ProxyHttp for Gateway {
         let (Some(route), Some(pick), Some(exchange)) = (ctx.route(), &ctx.pick, &ctx.exchange) else {
             return Error::e_explain(ErrorType::InternalError, "no backend to forward to");
         };
-        let forward =
-            forward::Forward { route, backend: &pick.backend, client: session.req_header(), conn: ctx.conn.as_deref() };
+        let forward = forward::Forward {
+            route,
+            backend: &pick.backend,
+            client: session.req_header(),
+            conn: ctx.conn.as_deref(),
+            // What is stored is for clients that take no gzip as well.
+            unpacks: route.unpack_gzip && ctx.cache.as_ref().is_none_or(|cached| !cached.fills),
+        };
         let mut changes = forward::changes(&forward, exchange, head)?;
         let (path, asked_gzip) = (changes.path.take(), changes.asked_gzip);
         changes.apply(session.req_header().version, head)?;
         let waits = forward::waits_for_continue(&forward, head);
         ctx.sent_path = path;
+        if let Some(cached) = &mut ctx.cache {
+            cached.sent = crate::cache::freshness::now();
+        }
         ctx.asked_gzip = asked_gzip;
         ctx.watches = None;
         // Pingora passes no interim response of an HTTP/2 backend on, so a client that waits for it would wait for ever.
@@ -192,6 +259,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        attempt::settle(ctx).await;
         arrive::watch(session, body, end, ctx)?;
         if end && let Some(deadline) = &mut ctx.deadline {
             deadline.start();
@@ -210,10 +278,19 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         if !is_interim(head) {
             respond::check(session, head).map_err(Error::into_up)?;
-            ctx.answered = true;
-            if ctx.deadline.as_mut().is_some_and(|deadline| !deadline.stop()) {
+            if ctx.deadline.as_mut().is_some_and(|deadline| !deadline.answered()) {
                 return Error::e_explain(ErrorType::ReadTimedout, "the response head came too late")
                     .map_err(|e| e.into_up());
+            }
+            attempt::answered(ctx, head.status.as_u16());
+            if fail::lets_go(self, session, ctx, head.status.as_u16()) {
+                return Error::e_explain(ErrorType::Custom("LetGo"), "the response is not wanted")
+                    .map_err(|e| e.into_up());
+            }
+            ctx.answered = true;
+            cached::came(session, ctx, head);
+            if let (StatusCode::SWITCHING_PROTOCOLS, Some(deadline)) = (head.status, &mut ctx.deadline) {
+                deadline.stop();
             }
         }
         Ok(())
@@ -231,6 +308,8 @@ impl ProxyHttp for Gateway {
         if respond::is_all(session, head) {
             answered(session, ctx);
         }
+        keep_client(session, ctx);
+        cached::dress(session, ctx, head)?;
         respond::head(session, ctx, head).await?;
         if ctx.discard.is_some() {
             answered(session, ctx);
@@ -262,7 +341,11 @@ impl ProxyHttp for Gateway {
             *body = (!packed.is_empty()).then_some(packed);
         }
         ctx.sent_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
+        if let Some(deadline) = &mut ctx.deadline {
+            deadline.moved();
+        }
         if end {
+            ctx.deadline = None;
             ctx.stop_upstream_clock();
             answered(session, ctx);
         }
@@ -285,7 +368,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn fail_to_connect(&self, session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, error: Box<Error>) -> Box<Error> {
-        fail::connect(session, ctx, peer.address().as_inet().map(SocketAddr::ip), error)
+        fail::connect(self, session, ctx, peer.address().as_inet().map(SocketAddr::ip), error)
     }
 
     fn error_while_proxy(
@@ -296,7 +379,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
-        fail::midway(session, ctx, error, reused)
+        fail::midway(self, session, ctx, error, reused)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
@@ -315,7 +398,7 @@ impl ProxyHttp for Gateway {
         fail::log(&failure, error, session, ctx);
         if failure.reason != Reason::ClientGone {
             session.set_keepalive(None);
-            let reply = Reply::message(failure.status, failure.message);
+            let reply = fail::reply(&failure, ctx);
             // The client may be gone by now; then there is nobody to tell.
             let _ = respond::reply(session, ctx, &reply, Form::Routed).await;
         }
@@ -324,8 +407,15 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         ctx.stop_upstream_clock();
+        cached::ended(ctx);
+        if refresh::is(ctx) {
+            return;
+        }
         if let Some(discard) = &mut ctx.discard {
             discard.stop();
+        }
+        if error.is_none() {
+            attempt::succeeded(ctx);
         }
         record::record(self, session, error, ctx);
     }
@@ -339,27 +429,20 @@ impl ProxyHttp for Gateway {
     }
 }
 
-/// Sees to it that there is a backend for the next attempt. One that is still there is to be asked again: its kept connection
-/// was dead, or it has not been asked yet.
-fn choose(session: &Session, ctx: &mut Ctx) -> Result<()> {
-    if ctx.pick.is_some() {
-        return Ok(());
-    }
-    let (Some(route), Some(exchange)) = (ctx.route(), &ctx.exchange) else {
-        return Error::e_explain(ErrorType::InternalError, "no route to choose a backend of");
-    };
-    let facts = arrive::Facts { head: session.req_header(), exchange };
-    let pick = route.upstream.pick(&facts, &ctx.tried).map_err(|_| fail::no_backend())?;
-    ctx.pick = Some(pick);
-    Ok(())
-}
-
 /// The response has ended: on HTTP/1 the entry point then waits for the rest of the request for a moment only, as Pingora goes on
 /// as long as an HTTP/2 backend might want it. A stream of HTTP/2 knows by itself.
 fn answered(session: &Session, ctx: &Ctx) {
     if let (Some(conn), true) = (&ctx.conn, session.req_header().version != Version::HTTP_2) {
         conn.set_answered(true);
     }
+}
+
+/// Gives the client the cookie that keeps it at its backend, where the route wants that.
+fn keep_client(session: &Session, ctx: &mut Ctx) {
+    let (Plan::Route(route), Some(pick), Some(exchange)) = (&ctx.plan, &ctx.pick, &mut ctx.exchange) else { return };
+    let facts = arrive::Facts { head: session.req_header(), exchange };
+    let cookie = route.upstream.keep(pick.index, &facts, exchange.scheme == "https");
+    exchange.cookies.extend(cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()));
 }
 
 /// How long the rest of a body that nobody wants is read, so that the connection can be kept.

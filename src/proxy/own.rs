@@ -26,6 +26,7 @@ pub async fn answer(gateway: &Gateway, own: &Own, session: &mut Session, ctx: &m
             None => routes(&ctx.snapshot),
         },
         Own::Reload(token) => reload(gateway, token, session).await,
+        Own::Cache(token) => cache(token, session, ctx),
     }
 }
 
@@ -70,6 +71,22 @@ async fn reload(gateway: &Gateway, token: &str, session: &Session) -> Reply {
         Ok(routes) => reply(admin::reload_done(started.elapsed(), routes)),
         Err(error) => reply(admin::reload_failed(&error)),
     }
+}
+
+fn cache(token: &str, session: &Session, ctx: &Ctx) -> Reply {
+    let given = session.get_header(header::AUTHORIZATION).map(|value| value.as_bytes());
+    if !admin::bearer(given, token) {
+        return reply(admin::cache_refused(401, "unauthorized"));
+    }
+    let zones = &ctx.snapshot.caches;
+    if session.req_header().method == http::Method::GET {
+        return reply(admin::cache_status(zones));
+    }
+    let query = ctx.exchange.as_ref().and_then(|exchange| exchange.query.as_deref());
+    reply(match admin::purge_of(query) {
+        Ok(purge) => admin::cache_purged(zones.purge(&purge)),
+        Err(error) => admin::cache_refused(400, error),
+    })
 }
 
 fn reply(answer: admin::Answer) -> Reply {

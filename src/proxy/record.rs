@@ -67,6 +67,7 @@ fn routed(gateway: &Gateway, session: &Session, ctx: &Ctx) {
         line.backend = ctx.pick.as_ref().map_or("", |pick| pick.backend.name());
         let extras = route.chain.shell.log_fields(session.req_header(), exchange.query.as_deref());
         line.extras = &extras;
+        line.cache = ctx.cache.as_ref().map_or("", |cached| cached.outcome.word());
         let nothing = HeaderMap::new();
         if gateway.debug() {
             line.detail = Some(detail(session, exchange, &nothing));
@@ -112,6 +113,7 @@ fn line<'a>(session: &'a Session, exchange: &'a Exchange, status: u16, duration:
         bytes: 0,
         attempts: exchange.attempts,
         backend: "",
+        cache: "",
     }
 }
 

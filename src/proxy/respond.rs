@@ -274,6 +274,35 @@ async fn write(
     Ok(())
 }
 
+/// Writes a response that is there already, its body in blocks. Like a backend's, it passes the chain backwards.
+pub async fn blocks(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHeader, blocks: &[Bytes]) -> Result<()> {
+    if let Some((content_type, body)) = page(session, ctx, &head) {
+        error_interceptor::undress(&mut head);
+        describe(&mut head, content_type, body.len())?;
+        return write(session, ctx, head, body, Form::Routed).await;
+    }
+    let mut encoder = None;
+    if let Some(recipe) = finish(session.req_header(), ctx, &mut head)? {
+        let length = head.remove_header(&header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        encoder = Some(Encoder::new(recipe, length).or_err(ErrorType::InternalError, "packing a stored response")?);
+        frame(session, &mut head)?;
+    }
+    ctx.status = head.status.as_u16();
+    session.write_response_header(Box::new(head), blocks.is_empty()).await?;
+    for (index, block) in blocks.iter().enumerate() {
+        let last = index + 1 == blocks.len();
+        let part = match &mut encoder {
+            Some(encoder) => encoder.feed(block, last).or_err(ErrorType::InternalError, "packing a stored response")?,
+            None => block.clone(),
+        };
+        ctx.sent_bytes += part.len() as u64;
+        if last || !part.is_empty() {
+            session.write_response_body(Some(part), last).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Names of replies in their usual spelling.
 fn titled(name: &HeaderName) -> String {
     let mut upper = true;

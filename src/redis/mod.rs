@@ -3,7 +3,7 @@
 //! Nothing here may hold up a start or a request. A [`Redis`] is a handle that knows at any moment whether Redis is in use:
 //! a call while it is not fails at once with [`Failure::Down`], any other call fails after the answer time-out at the latest.
 //! The first call that fails in a way that says something about Redis (no answer in time, connection lost, not the master any
-//! more) takes it out of use for everybody; a task of its own ([`keeper`]) then tries with growing pauses until a PING is
+//! more) takes it out of use for everybody; a task of its own then tries with growing pauses until a PING is
 //! answered in time, and puts it back. Whoever calls decides what a request does meanwhile.
 //!
 //! ```yaml

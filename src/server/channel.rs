@@ -75,6 +75,8 @@ pub enum Thing {
     Stderr,
 }
 
+/// How long saying something may take.
+const SAYING: Duration = Duration::from_secs(10);
 /// Descriptors in one message; the kernel takes 253.
 const BATCH: usize = 64;
 /// The longest message. A label is far below 500 bytes.
@@ -84,6 +86,8 @@ impl Channel {
     /// Both ends; closed in programs that are started later, unless handed to them.
     pub fn pair() -> io::Result<(Channel, OwnedFd)> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        // A program that does not listen must not hold the process up.
+        sockopt::set_socket_timeout(&ours, sockopt::Timeout::Send, Some(SAYING))?;
         Ok((Channel(ours), theirs))
     }
 

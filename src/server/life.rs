@@ -65,10 +65,12 @@ impl Life {
                     }
                     Heard::Upgrade => None,
                     Heard::Stop => {
-                        if let Some(running) = running {
-                            running.attempt.give_up();
-                            let failure = running.outcome.await.unwrap_or_else(lost_thread).err();
-                            refuse(running.caller, &failure.unwrap_or_else(stopped)).await;
+                        let Some(running) = running else { return End::Stop };
+                        running.attempt.give_up();
+                        match running.outcome.await.unwrap_or_else(lost_thread) {
+                            // Too late to be given up: the sockets are another process's, too.
+                            Ok(successor) => return End::Replaced(Box::new(successor), running.caller),
+                            Err(failure) => refuse(running.caller, &failure).await,
                         }
                         return End::Stop;
                     }
@@ -159,10 +161,6 @@ async fn outcome(running: &mut Option<Running>) -> Result<Successor, Failure> {
 
 fn lost_thread(error: tokio::task::JoinError) -> Result<Successor, Failure> {
     Err(format!("the upgrade ended by a mistake of ours: {error}").into())
-}
-
-fn stopped() -> Failure {
-    "the process stops".to_owned().into()
 }
 
 async fn refuse(caller: Option<Caller>, failure: &Failure) {

@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Examined, Gateway as GatewayConfig, Source};
+use crate::config::{Config, EntryPoint, Examined, Gateway as GatewayConfig, Source};
 use crate::crypto;
 use crate::entry::{self, Bounds, Deadlines, Entry, Moment, Refused, Secure, Settings};
 use crate::exchange::Reason;
@@ -182,7 +182,7 @@ fn entry(
     Entry {
         name: point.name.into(),
         app,
-        settings: entry_settings(gateway),
+        settings: entry_settings(gateway, self::point(gateway, point.name)),
         secure: point.is_secure().then(|| secure(process)),
         http2: http2(gateway),
         shutdown,
@@ -204,7 +204,7 @@ fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threa
     let conf = ServerConf {
         threads,
         upstream_keepalive_pool_size: most_kept(gateway.transport.max_idle_conns).div_ceil(threads),
-        max_retries: retry::MAX_ATTEMPTS + retry::MAX_REPLAYS,
+        max_retries: retry::MOST_ATTEMPTS + retry::MAX_REPLAYS,
         ..ServerConf::default()
     };
     let app = Gateway {
@@ -229,14 +229,19 @@ fn http2(gateway: &GatewayConfig) -> h2::server::Builder {
     options
 }
 
-fn entry_settings(gateway: &GatewayConfig) -> Settings {
+/// The settings of an entry point of this name.
+fn point<'a>(gateway: &'a GatewayConfig, name: &str) -> &'a EntryPoint {
+    if name == "web" { &gateway.entry_points.web } else { &gateway.entry_points.web_secure }
+}
+
+fn entry_settings(gateway: &GatewayConfig, point: &EntryPoint) -> Settings {
     let bound = |most: u32| (most > 0).then_some(most as usize);
     Settings {
         head: head_limits(gateway),
         deadlines: deadlines(gateway),
         bounds: Bounds {
-            total: bound(gateway.limits.max_connections),
-            by_address: bound(gateway.limits.max_connections_per_address),
+            total: bound(point.max_connections.unwrap_or(gateway.limits.max_connections)),
+            by_address: bound(point.max_connections_per_address.unwrap_or(gateway.limits.max_connections_per_address)),
         },
     }
 }

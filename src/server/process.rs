@@ -154,7 +154,7 @@ impl Process {
         }
         let (snapshot, Loaded { config, warnings, watched }) = built?;
         for key in needs_restart(&old, &config) {
-            log::warn!("{key} changed: this takes effect with a restart");
+            log::warn!("{key} changed: this takes effect with `goma upgrade` or a restart");
         }
         self.log.reconfigure(&log_settings(&config.gateway));
         warn(&warnings);
@@ -181,9 +181,14 @@ impl Process {
     /// what follows.
     fn certificates_changed(&self, config: &Config) -> bool {
         let keeper = &self.workshop.certificates;
-        let read = secure::table(config, &self.workshop.env, keeper, &mut Report::default());
+        let mut report = Report::default();
+        let read = secure::table(config, &self.workshop.env, keeper, &mut report);
         let Some(now) = keeper.table() else { return true };
-        read.is_none_or(|read| !read.is_like(&now))
+        let changed = read.is_none_or(|read| !read.is_like(&now));
+        if !changed {
+            warn(&report.warnings);
+        }
+        changed
     }
 
     /// A folder of extra files that was there and is gone: at start that is a warning, but applying it now would silently

@@ -106,7 +106,7 @@ impl From<String> for Failure {
 pub type Estate = Vec<(Thing, OwnedFd)>;
 
 impl Attempt {
-    /// Gives the attempt up: the new process is killed. It has not served anybody, or is about to.
+    /// Gives the attempt up: the new process is killed. Once it may serve, it is too late for that.
     pub fn give_up(&self) {
         let mut state = self.state();
         state.given_up = true;
@@ -132,10 +132,9 @@ impl Attempt {
         let mut child = start(program, theirs).map_err(|error| format!("{}: {error}", program.path.display()))?;
         let heard = Tail::follow(child.stderr.take());
         self.note(Some(child.id()));
-        let outcome = negotiate(&line, estate, begun + limit, limit, notify);
+        let outcome = self.negotiate(&line, estate, begun + limit, limit, notify);
         match outcome {
             Ok((pid, version)) => {
-                self.note(None);
                 reap(child);
                 Ok(Successor { pid, version, took: begun.elapsed(), _line: line })
             }
@@ -155,6 +154,57 @@ impl Attempt {
         }
     }
 
+    /// The talk with the new process, as the table in [`super::channel`] has it; its process and version.
+    fn negotiate(
+        &self,
+        line: &Channel,
+        estate: &Estate,
+        due: Instant,
+        limit: Duration,
+        notify: &Notify,
+    ) -> Result<(u32, String), String> {
+        let said = |error: io::Error| match error.kind() {
+            io::ErrorKind::TimedOut => format!("the new process was not ready within {limit:?}"),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => GONE.to_owned(),
+            _ => format!("the new process does not know how to take over: {error}"),
+        };
+        let hear = || {
+            let left = due.saturating_duration_since(Instant::now());
+            line.hear(left).map_err(said)?.ok_or_else(|| GONE.to_owned())
+        };
+        let (pid, version) = match hear()? {
+            Word::Hello { pid, version } => (pid, version),
+            word => return Err(said(unexpected(&word))),
+        };
+        let stderr = std::io::stderr();
+        let mut things: Vec<(Thing, BorrowedFd<'_>)> =
+            estate.iter().map(|(thing, fd)| (thing.clone(), fd.as_fd())).collect();
+        things.push((Thing::Stderr, stderr.as_fd()));
+        line.hand_over(&things).map_err(said)?;
+        for (awaited, answer) in [(Word::Prepared, Word::Serve), (Word::Serving, Word::Main)] {
+            match hear()? {
+                word if word == awaited => {}
+                word => return Err(said(unexpected(&word))),
+            }
+            if answer == Word::Main {
+                notify.hands_over_to(pid);
+            }
+            if answer == Word::Serve {
+                self.commit()?;
+            }
+            // A successor that dies after it served is no reason to serve on: it has our sockets, and clients.
+            line.say(&answer).or_else(|error| if answer == Word::Main { Ok(()) } else { Err(said(error)) })?;
+        }
+        Ok((pid, version))
+    }
+
+    /// From here on the new process serves, or has failed to by itself.
+    fn commit(&self) -> Result<(), String> {
+        let mut state = self.state();
+        state.child = None;
+        if state.given_up { Err(GONE.to_owned()) } else { Ok(()) }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -167,46 +217,6 @@ fn start(program: &Program, line: OwnedFd) -> io::Result<Child> {
         command.env_remove(name);
     }
     command.stdin(Stdio::from(line)).stderr(Stdio::piped()).spawn()
-}
-
-/// The talk with the new process, as the table in [`super::channel`] has it; its process and version.
-fn negotiate(
-    line: &Channel,
-    estate: &Estate,
-    due: Instant,
-    limit: Duration,
-    notify: &Notify,
-) -> Result<(u32, String), String> {
-    let said = |error: io::Error| match error.kind() {
-        io::ErrorKind::TimedOut => format!("the new process was not ready within {limit:?}"),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => GONE.to_owned(),
-        _ => format!("the new process does not know how to take over: {error}"),
-    };
-    let hear = || {
-        let left = due.saturating_duration_since(Instant::now());
-        line.hear(left).map_err(said)?.ok_or_else(|| GONE.to_owned())
-    };
-    let (pid, version) = match hear()? {
-        Word::Hello { pid, version } => (pid, version),
-        word => return Err(said(unexpected(&word))),
-    };
-    let stderr = std::io::stderr();
-    let mut things: Vec<(Thing, BorrowedFd<'_>)> =
-        estate.iter().map(|(thing, fd)| (thing.clone(), fd.as_fd())).collect();
-    things.push((Thing::Stderr, stderr.as_fd()));
-    line.hand_over(&things).map_err(said)?;
-    for (awaited, answer) in [(Word::Prepared, Word::Serve), (Word::Serving, Word::Main)] {
-        match hear()? {
-            word if word == awaited => {}
-            word => return Err(said(unexpected(&word))),
-        }
-        if answer == Word::Main {
-            notify.hands_over_to(pid);
-        }
-        // A successor that dies after it served is no reason to serve on: it has our sockets, and clients.
-        line.say(&answer).or_else(|error| if answer == Word::Main { Ok(()) } else { Err(said(error)) })?;
-    }
-    Ok((pid, version))
 }
 
 const GONE: &str = "the new process ended before it was ready";

@@ -5,19 +5,21 @@
 
 mod chains;
 mod landings;
+mod policies;
 pub mod secure;
 mod upstreams;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 use tokio::runtime::Handle;
 
+use crate::cache::zone::Zones;
 use crate::config::{Config, Env, Examined, Loaded, Place, Problem, Report};
 use crate::config::{Gateway as GatewayConfig, Route as RouteConfig};
 use crate::gate::Limits;
+use crate::middleware::in_flight::InFlights;
 use crate::middleware::jwt::KeySets;
 use crate::middleware::oauth::Parties;
 use crate::middleware::{Chain, Tools};
@@ -29,9 +31,10 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::route::RouteMetrics;
 use crate::tls::{Keeper, Names, Table as TlsTable};
 use crate::trust::Trust;
-use crate::upstream::{DnsSettings, Registry, Upstream, resolver_address};
+use crate::upstream::{Change, DnsSettings, Registry, Upstream, resolver_address};
 use chains::Chains;
 pub use landings::Landing;
+pub use upstreams::TimeLimits;
 
 /// Everything a request needs to know of the configuration.
 pub struct Snapshot {
@@ -53,6 +56,8 @@ pub struct Snapshot {
     pub visitors: bool,
     /// Whether access lines carry the details of `debug`.
     pub debug: bool,
+    /// What `httpCache` stores.
+    pub caches: Zones,
 }
 
 /// What backends hear of a client's certificate. Default nothing.
@@ -103,6 +108,8 @@ pub enum Own {
     RouteHealth(Arc<Chain>),
     /// Reload, with the token that it asks for.
     Reload(Arc<str>),
+    /// The HTTP caches, with the token that it asks for.
+    Cache(Arc<str>),
 }
 
 /// A compiled route.
@@ -125,8 +132,8 @@ pub struct Route {
     pub forward_host: bool,
     /// Whether gzip is asked for on behalf of clients that do not, and unpacked again.
     pub unpack_gzip: bool,
-    /// How long the backend may take to its response head.
-    pub response_header_timeout: Option<Duration>,
+    /// How long its backends may take.
+    pub limits: TimeLimits,
     /// Headers that its middlewares set about who the client is; the client's own are removed.
     pub identity: Vec<HeaderName>,
     /// Headers that trusted proxies may use for the client's address; from others they are removed.
@@ -196,6 +203,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         tls,
         visitors: config.gateway.monitoring.enable_metrics,
         debug: config.gateway.debug,
+        caches: workshop.tools.caches.clone(),
     };
     Ok((snapshot, report.warnings))
 }
@@ -371,6 +379,12 @@ fn own_endpoints(
     let reloads = (reload.enabled && !token.is_empty()).then_some((&reload_place, "path"));
     let post = Methods::Only(vec!["POST"]);
     add(reloads, &reload.path, &reload.host, post, Span::Exact, Own::Reload(token));
+    let cache = &gateway.cache;
+    let cache_place = gateway.at.child("cache");
+    let token: Arc<str> = cache.token.as_str().trim().into();
+    let asked = (cache.enabled && !token.is_empty()).then_some((&cache_place, "path"));
+    let methods = Methods::Only(vec!["GET", "POST"]);
+    add(asked, &cache.path, &cache.host, methods, Span::Exact, Own::Cache(token));
     add(on(ready, "enableReadiness"), "/readyz", "", get(), Span::Exact, Own::Ready);
     add(on(live, "enableLiveness"), "/healthz", "", get(), Span::Exact, Own::Health);
     added
@@ -398,7 +412,7 @@ fn compile_route(
         upstream: upstream?,
         forward_host: route.security.forward_host_headers,
         unpack_gzip: !transport.disable_compression,
-        response_header_timeout: transport.response_header_timeout,
+        limits: upstreams::limits(route, config),
         identity: chain.identity().to_vec(),
         chain,
         address_headers: trust.headers().to_vec(),
@@ -440,6 +454,9 @@ impl Workshop {
         let (ttl, clear_on_reload) = (dns.ttl, dns.clear_on_reload);
         let dns = DnsSettings { ttl, clear_on_reload, resolvers, ..DnsSettings::default() };
         let metrics = Arc::new(Metrics::new());
+        let caches = Zones::default();
+        let shown = caches.clone();
+        metrics.caches(move || shown.figures());
         // Settings that are wrong refuse the configuration when it is compiled.
         let redis = redis::Settings::of(&config.gateway).ok().flatten();
         let tools = Tools {
@@ -449,13 +466,24 @@ impl Workshop {
             files: Default::default(),
             geo: Arc::default(),
             checker: Arc::default(),
+            in_flight: InFlights::default(),
             key_sets: KeySets::default(),
             oauth: Parties::default(),
+            caches,
             handle: handle.clone(),
         };
+        let metrics = tools.metrics.clone();
+        let witness = Arc::new(move |route: &str, backend: &str, change: Change| match change {
+            Change::Ejected(cause) => metrics.ejected(route, backend, &cause.word()),
+            Change::Breaker(state) => metrics.breaker(route, backend, state.word()),
+        });
+        if let (Some(redis), Some(handle)) = (&tools.redis, &handle) {
+            tools.caches.share(redis, handle);
+        }
         let kept = crate::upstream::most_kept(config.gateway.transport.max_idle_conns);
         let certificates = Arc::default();
-        Workshop { upstreams: Registry::new(dns, kept, handle), tools, certificates, env: env.clone() }
+        let upstreams = Registry::new(dns, kept, handle).witnessed(witness);
+        Workshop { upstreams, tools, certificates, env: env.clone() }
     }
 }
 

@@ -177,7 +177,7 @@ impl Work<'_> {
                     self.report.add(at.child("cert").warning(note, ""));
                 }
                 if let Some(path) = material_file(&cert) {
-                    self.staple(path, &certificate);
+                    self.staple(path, &certificate, &at.child("cert"));
                 }
                 Some(certificate)
             }
@@ -225,7 +225,7 @@ impl Work<'_> {
                     for note in notes {
                         self.report.add(at.warning(format!("{} {note}", cert.display()), ""));
                     }
-                    self.staple(cert, &certificate);
+                    self.staple(cert, &certificate, &at);
                     certificates.push(certificate);
                 }
                 Err((file, message, remedy)) => {
@@ -246,11 +246,27 @@ impl Work<'_> {
             .map_err(|fault| (if fault.part == Part::Certificate { cert } else { key }, fault.message, fault.remedy))
     }
 
-    fn staple(&mut self, certificate: &Path, of: &Certificate) {
-        if let Ok(response) = std::fs::read(staple(certificate)) {
+    fn staple(&mut self, certificate: &Path, of: &Certificate, at: &Place) {
+        let path = staple(certificate);
+        let Ok(response) = std::fs::read(&path) else { return };
+        if is_successful(&response) {
             of.staple(Some(response));
+        } else {
+            let message = format!("{} is no successful OCSP response and is not sent along", path.display());
+            self.report.add(at.warning(message, "write what the authority's responder said, in DER form"));
         }
     }
+}
+
+/// Whether this is one whole DER sequence that begins with the status of success. RFC 6960 §4.2.1.
+fn is_successful(response: &[u8]) -> bool {
+    let (length, body) = match response {
+        [0x30, length @ ..=0x7f, body @ ..] => (usize::from(*length), body),
+        [0x30, 0x81, length, body @ ..] => (usize::from(*length), body),
+        [0x30, 0x82, high, low, body @ ..] => (usize::from(*high) << 8 | usize::from(*low), body),
+        _ => return false,
+    };
+    body.len() == length && body.starts_with(&[0x0a, 1, 0])
 }
 
 /// A file that is left out, why, and what to do.

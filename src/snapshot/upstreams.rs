@@ -1,7 +1,9 @@
 //! The backends of a route, in the terms of `upstream`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::policies;
 use crate::config::{self, BackendTls, Config, OPERATORS, Place, Problem, Report, Route, SOURCES};
 use crate::upstream::{
     BackendSettings, ClientCertificate, HealthSettings, Match, Registry, SettingError, Settings, Tls, Transport,
@@ -14,6 +16,10 @@ pub fn upstream(route: &Route, config: &Config, registry: &Registry, report: &mu
     let settings = Settings {
         name: route.name.clone(),
         backends: backends(route, report),
+        balance: policies::balance(route, origin_bound(config).is_some()),
+        guard: policies::guard(route),
+        retry: policies::retry(route),
+        origin_bound: origin_bound(config),
         health: route.health_check.as_ref().filter(|_| route.enabled).map(|check| HealthSettings {
             path: check.path.clone(),
             interval: check.interval,
@@ -22,7 +28,7 @@ pub fn upstream(route: &Route, config: &Config, registry: &Registry, report: &mu
             rise: check.rise,
             fall: check.fall,
         }),
-        transport: transport(config),
+        transport: transport(route, config),
         tls,
     };
     match registry.upstream(&settings) {
@@ -77,16 +83,49 @@ fn backends(route: &Route, report: &mut Report) -> Vec<BackendSettings> {
     settings
 }
 
-fn transport(config: &Config) -> Transport {
+fn transport(route: &Route, config: &Config) -> Transport {
     let from = &config.gateway.transport;
+    let limits = limits(route, config);
+    let per_try = route.retry.as_ref().and_then(|retry| retry.per_try_timeout);
     let default = Transport::default();
     Transport {
+        connect_timeout: route.timeouts.connect.unwrap_or(default.connect_timeout),
         tls_handshake_timeout: from.tls_handshake_timeout.or(default.tls_handshake_timeout),
-        response_header_timeout: from.response_header_timeout,
+        one_stream: limits != TimeLimits::default() || per_try.is_some(),
         idle_timeout: from.idle_conn_timeout,
         http2: from.force_attempt_http2,
-        ..default
     }
+}
+
+/// Goma's default would be a bound that nobody wrote; only what the file says counts.
+fn origin_bound(config: &Config) -> Option<usize> {
+    let place = config.gateway.at.child("networking").child("transport").child("maxConnsPerHost");
+    let most = config.gateway.transport.max_conns_per_host as usize;
+    (most > 0 && place.is_present()).then_some(most)
+}
+
+/// Deadlines of a route's requests towards its backends; `None` is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// From the end of the request to the head of the response, each attempt.
+    pub header: Option<Duration>,
+    /// Without a byte within the response.
+    pub idle: Option<Duration>,
+    /// From the request's head to the end of the response.
+    pub total: Option<Duration>,
+}
+
+impl TimeLimits {
+    /// Whether there are none but the usual one.
+    pub fn is_plain(&self) -> bool {
+        self.idle.is_none() && self.total.is_none()
+    }
+}
+
+/// The deadlines of a route.
+pub fn limits(route: &Route, config: &Config) -> TimeLimits {
+    let header = route.timeouts.response_header.or(config.gateway.transport.response_header_timeout);
+    TimeLimits { header, idle: route.timeouts.idle, total: route.timeouts.total }
 }
 
 fn tls(route: &Route, config: &Config, report: &mut Report) -> Option<Tls> {

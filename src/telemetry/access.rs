@@ -64,6 +64,8 @@ pub struct AccessLine<'a> {
     pub attempts: u32,
     /// The backend asked last, or empty; shown only when the reason is not `ok`.
     pub backend: &'a str,
+    /// What the cache did, or empty where there is none.
+    pub cache: &'static str,
 }
 
 /// What `debug` adds to the line. Secrets are replaced.
@@ -129,6 +131,7 @@ struct Packed {
     reason: Reason,
     bytes: u64,
     attempts: u32,
+    cache: &'static str,
     text: String,
     /// Where each text ends: those of [`TEXTS`], then names and values of the extras.
     ends: Vec<u32>,
@@ -177,6 +180,7 @@ impl Packed {
             reason: line.reason,
             bytes: line.bytes,
             attempts: line.attempts,
+            cache: line.cache,
             text,
             ends,
             detail: line.detail.as_ref().map(|detail| Box::new(PackedDetail::new(detail))),
@@ -240,6 +244,9 @@ impl Record for Packed {
             line.add("why", Value::Text(why));
         }
         line.add("bytes", Value::Uint(self.bytes));
+        if !self.cache.is_empty() {
+            line.add("cache", Value::Text(self.cache));
+        }
         if self.attempts > 1 {
             line.add("attempts", Value::Uint(self.attempts.into()));
         }
@@ -312,6 +319,7 @@ mod tests {
         bytes: 12,
         attempts: 1,
         backend: "http://b:1",
+        cache: "",
     };
 
     fn written(line: &AccessLine, format: Format) -> String {

@@ -12,6 +12,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
+use super::caches::{CacheFigures, Caches};
 use super::cells::Reasons;
 use super::process;
 use super::route::RouteMetrics;
@@ -40,6 +41,10 @@ pub struct Metrics {
     middlewares_count: IntGauge,
     auth: IntCounterVec,
     auth_outside: HistogramVec,
+    retries: IntCounterVec,
+    retries_denied: IntCounterVec,
+    ejections: IntCounterVec,
+    breaker: IntCounterVec,
     visitors: Arc<Visitors>,
     rate_limits: IntCounterVec,
     redis_up: IntGaugeVec,
@@ -92,6 +97,10 @@ impl Metrics {
             middlewares_count: table::MIDDLEWARES.gauges().with_label_values::<&str>(&[]),
             auth: table::AUTH.counters(),
             auth_outside: table::AUTH_OUTSIDE.histograms(),
+            retries: table::RETRIES.counters(),
+            retries_denied: table::RETRIES_DENIED.counters(),
+            ejections: table::EJECTIONS.counters(),
+            breaker: table::BREAKER.counters(),
             visitors: Arc::new(Visitors::new(visitors.clone())),
             rate_limits: table::RATE_LIMITS.counters(),
             redis_up: table::REDIS_UP.gauges(),
@@ -115,6 +124,10 @@ impl Metrics {
             &metrics.geo_denied,
             &metrics.geo_unknown,
             &metrics.auth,
+            &metrics.retries,
+            &metrics.retries_denied,
+            &metrics.ejections,
+            &metrics.breaker,
             &metrics.rate_limits,
             &metrics.redis_failures,
             &metrics.redis_changes,
@@ -130,6 +143,11 @@ impl Metrics {
     fn register(&self, collector: impl Collector + 'static) {
         let registered = self.registry.register(Box::new(collector));
         registered.expect("every name is declared once, which a test in `table` checks");
+    }
+
+    /// Shows caches: read when the page is made.
+    pub fn caches(&self, read: impl Fn() -> Vec<CacheFigures> + Send + Sync + 'static) {
+        self.register(Caches::new(read));
     }
 
     /// The counters of a route: the same ones for the same name, across reloads. A look-up: once a snapshot, not a request.
@@ -211,6 +229,26 @@ impl Metrics {
     /// A request looked like an attack. A look-up: for findings, not for every request.
     pub fn exploit(&self, family: &str, place: &str, mode: &str) {
         self.exploits.with_label_values(&[family, mode, place]).inc();
+    }
+
+    /// A request of a route is tried again after a failure. A look-up, as those below: for failures, not for every request.
+    pub fn retried(&self, route: &str, cause: &str) {
+        self.retries.with_label_values(&[cause, route]).inc();
+    }
+
+    /// A retry that the budget of a route did not allow.
+    pub fn retry_denied(&self, route: &str) {
+        self.retries_denied.with_label_values(&[route]).inc();
+    }
+
+    /// A backend of a route is left out for failing.
+    pub fn ejected(&self, route: &str, backend: &str, cause: &str) {
+        self.ejections.with_label_values(&[backend, cause, route]).inc();
+    }
+
+    /// The circuit breaker of a backend of a route turned.
+    pub fn breaker(&self, route: &str, backend: &str, state: &str) {
+        self.breaker.with_label_values(&[backend, route, state]).inc();
     }
 
     /// Log lines were dropped; `total` since the start.
@@ -364,7 +402,7 @@ impl Samples {
         }
     }
 
-    fn counter(&mut self, declared: &'static Declared, labels: &[&str], count: u64) {
+    pub(super) fn counter(&mut self, declared: &'static Declared, labels: &[&str], count: u64) {
         self.value(declared, labels, count as f64);
     }
 
@@ -376,9 +414,14 @@ impl Samples {
 
     /// A gauge without labels.
     pub fn gauge(&mut self, declared: &'static Declared, value: f64) {
+        self.level(declared, &[], value);
+    }
+
+    /// A gauge.
+    pub fn level(&mut self, declared: &'static Declared, labels: &[&str], value: f64) {
         let mut gauge = Gauge::default();
         gauge.set_value(value);
-        self.add(declared, &[], |metric| metric.set_gauge(gauge));
+        self.add(declared, labels, |metric| metric.set_gauge(gauge));
     }
 
     /// A counter without labels.

@@ -9,6 +9,7 @@
 //! a full queue drops lines and says how many.
 
 pub mod access;
+pub mod caches;
 mod cells;
 pub mod format;
 pub mod log;

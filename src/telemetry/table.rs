@@ -88,6 +88,15 @@ declare! {
     ENDS = Counter "goma_edge_request_ends_total" ["name", "reason"]
         "Requests of a route by the reason for which they ended.";
 
+    RETRIES = Counter "goma_edge_retries_total" ["cause", "name"]
+        "Attempts after a first one that failed, by how it failed.";
+    RETRIES_DENIED = Counter "goma_edge_retries_denied_total" ["name"]
+        "Retries that the route's budget did not allow.";
+    EJECTIONS = Counter "goma_edge_ejections_total" ["backend", "cause", "name"]
+        "Times that a backend was left out for failing, by the last failure.";
+    BREAKER = Counter "goma_edge_breaker_changes_total" ["backend", "name", "state"]
+        "Changes of a backend's circuit breaker, by its new state.";
+
     REFUSED = Counter "goma_edge_refused_requests_total" ["reason"]
         "Requests refused before a route was known.";
     EXPLOITS = Counter "goma_edge_exploits_total" ["family", "mode", "place"]
@@ -114,6 +123,19 @@ declare! {
     AUTH_OUTSIDE = Histogram "goma_edge_auth_call_duration_seconds" ["kind", "middleware"]
         "Time that an authenticating middleware waited for another server.";
 
+    CACHE_REQUESTS = Counter "goma_edge_cache_requests_total" ["name", "outcome", "route"]
+        "GET requests that met an httpCache middleware: hit, miss, expired, revalidated, stale, stale_error or bypass.";
+    CACHE_BYPASSES = Counter "goma_edge_cache_bypasses_total" ["name", "reason", "route"]
+        "Requests that an httpCache middleware did not look for, by the reason.";
+    CACHE_COLLAPSED = Counter "goma_edge_cache_collapsed_total" ["name", "route"]
+        "Requests that got the response that another one was fetching.";
+    CACHE_PURGED = Counter "goma_edge_cache_purged_total" ["name", "route"] "Stored responses that were purged.";
+    CACHE_EVICTED = Counter "goma_edge_cache_evicted_total" ["name", "route"]
+        "Stored responses that had to go for others.";
+    CACHE_SERVED = Counter "goma_edge_cache_served_bytes_total" ["name", "route"] "Body bytes served from the store.";
+    CACHE_BYTES = Gauge "goma_edge_cache_bytes" ["name", "route"] "Memory that stored responses take.";
+    CACHE_LIMIT = Gauge "goma_edge_cache_limit_bytes" ["name", "route"] "Memory that stored responses may take.";
+    CACHE_ENTRIES = Gauge "goma_edge_cache_entries" ["name", "route"] "Stored responses.";
     RATE_LIMITS = Counter "goma_edge_rate_limit_total" ["by", "middleware", "result"]
         "Requests that met a rateLimit: allowed, limited, banned or refused; by memory, redis, lease (what Redis said before) or fallback (memory while Redis is down).";
     REDIS_UP = Gauge "goma_edge_redis_up" []

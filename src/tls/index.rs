@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::pair::{Certificate, Kind};
+use super::pair::Certificate;
 
 /// Certificates by name.
 pub struct Index {
@@ -90,9 +90,9 @@ impl Index {
         self.find(name).pick(offered)
     }
 
-    /// What would be served for this name, by kind of key; for explanations.
-    pub fn kinds(&self, name: Option<&str>) -> Vec<Kind> {
-        self.find(name).0.iter().map(|certificate| certificate.kind).collect()
+    /// What may be served for this name, one a kind of key; for explanations.
+    pub fn choice(&self, name: Option<&str>) -> &[Arc<Certificate>] {
+        &self.find(name).0
     }
 }
 

@@ -163,6 +163,8 @@ fn server_config(
     };
     let mut config = builder.with_cert_resolver(index);
     config.alpn_protocols = settings.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    // All of them are sound; scanners still ask whose order it is.
+    config.ignore_client_order = true;
     match &sessions.tickets {
         Some(tickets) => {
             config.ticketer = tickets.clone();

@@ -9,11 +9,13 @@ use pingora_core::upstreams::peer::HttpPeer;
 
 use super::direct::Connection;
 use super::endpoint::{Endpoint, Scheme};
+use super::guard::Guard;
 use super::health::Check;
 use super::matching::{Facts, Match};
 use super::names::Unresolved;
 use super::origin::Origin;
 use super::peer::{PeerKind, PeerTemplate};
+use super::slots::Slots;
 
 /// One backend of a route: an origin, and what the route says about it.
 pub struct Backend {
@@ -24,6 +26,9 @@ pub struct Backend {
     pub(super) connect_timeout: Duration,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) check: Option<Arc<Check>>,
+    pub(super) guard: Option<Arc<Guard>>,
+    /// Places that it shares with every route that uses the same origin.
+    pub(super) shared: Option<Arc<Slots>>,
     pub(super) rules: Vec<Match>,
     pub(super) weight: u32,
     pub(super) exclusive: bool,
@@ -150,6 +155,16 @@ impl Backend {
             Outcome::Connected => self.origin.welcome(ip),
             Outcome::ConnectFailed => self.origin.avoid(ip),
         }
+    }
+
+    /// Whether its failures keep it out.
+    pub fn is_ejected(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.is_ejected())
+    }
+
+    /// Whether its breaker is open.
+    pub fn is_open(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.is_open())
     }
 
     /// Whether it takes only requests for which its rules hold.

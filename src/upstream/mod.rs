@@ -13,20 +13,25 @@
 //! | `registry` | what is shared, by identity |
 //! | `origin` | one address with its TLS identity: counters and the choice of an address |
 //! | `backend` | one entry of a route's list: origin, base path, weight, rules |
-//! | `balance` | the choice of a backend |
+//! | `balance`, `ring`, `sticky` | the choice of a backend: by algorithm, by hash, by cookie |
 //! | `health`, `probe` | the state of a check, and its HTTP request |
 //! | `names`, `lookup` | names to addresses, kept fresh in the background |
 //! | `peer`, `dial`, `tls` | Pingora's peer, its TCP connection, its certificates |
 //! | `direct` | HTTP/1 without Pingora in between, for exchanges without a request body |
-//! | `deadline` | the limit on the wait for a response header |
-//! | `retry` | another attempt, or not |
+//! | `deadline` | the limits on the wait for a response |
+//! | `retry`, `budget` | another attempt, or not |
+//! | `guard`, `breaker`, `slots`, `cause` | what the requests themselves tell of a backend |
 
 mod backend;
 mod balance;
+mod breaker;
+mod budget;
+mod cause;
 pub mod deadline;
 mod dial;
 pub mod direct;
 mod endpoint;
+mod guard;
 mod health;
 mod lookup;
 mod matching;
@@ -36,19 +41,28 @@ mod peer;
 mod probe;
 mod registry;
 pub mod retry;
+mod ring;
 mod settings;
+mod slots;
+mod sticky;
 #[cfg(test)]
 mod testing;
 mod tls;
 
 pub use backend::{Backend, Outcome};
-pub use balance::{NoBackend, Pick, Tried, Upstream};
+pub use balance::{Leads, NoBackend, Pick, Tried, Upstream};
+pub use breaker::{BreakerSettings, BreakerState};
+pub use budget::Grant;
+pub use cause::{Cause, On};
 pub use endpoint::Scheme;
+pub use guard::{Change, GuardSettings, OutlierSettings, Witness};
 pub use lookup::{DnsSettings, resolver_address};
 pub use matching::{Facts, Match};
 pub use names::Unresolved;
 pub use peer::PeerKind;
 pub use registry::Registry;
 pub use settings::{
-    BackendSettings, ClientCertificate, HealthSettings, SettingError, Settings, Tls, Transport, most_kept,
+    Algorithm, BackendSettings, Balance, ClientCertificate, HashKey, HealthSettings, Secure, SettingError, Settings,
+    Sticky, Tls, Transport, most_kept,
 };
+pub use slots::{Queue, Waiting};

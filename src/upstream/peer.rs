@@ -48,11 +48,8 @@ impl PeerTemplate {
         options.connection_timeout = Some(transport.connect_timeout);
         options.idle_timeout = transport.idle_timeout;
         options.tcp_keepalive = Some(KEEPALIVE);
-        // One request a connection where a late header closes the connection: see `deadline`.
-        options.max_h2_streams = match transport.response_header_timeout {
-            Some(_) => 1,
-            None => H2_STREAMS,
-        };
+        // One request a connection where a late response closes the connection: see `deadline`.
+        options.max_h2_streams = if transport.one_stream { 1 } else { H2_STREAMS };
         options.h2_stream_window_size = Some(H2_STREAM_WINDOW);
         options.h2_connection_window_size = Some(H2_STREAM_WINDOW * H2_STREAMS as u32);
         if let Some(tls) = tls.filter(|_| scheme == Scheme::Https) {
@@ -188,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_body_may_pause_for_ever() {
-        let transport = Transport { response_header_timeout: Some(Duration::from_secs(1)), ..Transport::default() };
+        let transport = Transport { one_stream: true, ..Transport::default() };
         let peer = plain(&template(Scheme::Https, &Tls::default(), &transport));
         assert_eq!(peer.options.read_timeout, None);
         assert_eq!(peer.options.max_h2_streams, 1);

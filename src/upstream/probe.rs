@@ -101,7 +101,7 @@ impl Probe {
             connect_timeout: limit,
             tls_handshake_timeout: Some(limit),
             // The whole check has a limit; this only keeps HTTP/2 connections from being shared.
-            response_header_timeout: Some(limit),
+            one_stream: true,
             idle_timeout: Some(Duration::ZERO),
             http2: self.http2,
         };

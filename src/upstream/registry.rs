@@ -14,9 +14,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::backend::Backend;
-use super::balance::Upstream;
+use super::balance::{Parts, Retries, Upstream};
+use super::budget::Budget;
 use super::direct::Store;
 use super::endpoint::{Endpoint, Scheme};
+use super::guard::{self, Guard, GuardSettings, Witness};
 use super::health::{Check, Schedule};
 use super::lookup::{DnsSettings, Lookup};
 use super::names::Names;
@@ -24,6 +26,8 @@ use super::origin::{Origin, OriginKey};
 use super::peer::PeerTemplate;
 use super::probe::{Means, Probe};
 use super::settings::{BackendSettings, HealthSettings, SettingError, Settings, Tls, Transport};
+use super::slots::Slots;
+use super::sticky::Cookie;
 use super::tls::{TlsDigest, TlsIdentity, digest};
 
 /// Backends of the whole process. One a process; see the module's first words.
@@ -35,6 +39,9 @@ pub struct Registry {
     permits: Arc<Semaphore>,
     kept: Arc<Store>,
     epoch: Arc<AtomicU64>,
+    /// Signs the cookies of routes that have no key of their own.
+    cookie_key: [u8; 32],
+    witness: Witness,
     known: Mutex<Known>,
 }
 
@@ -45,6 +52,9 @@ struct Known {
     templates: HashMap<(OriginKey, Transport), Weak<PeerTemplate>>,
     checks: HashMap<(OriginKey, Endpoint, HealthSettings), Weak<Check>>,
     turns: HashMap<(String, Vec<Endpoint>), Weak<AtomicUsize>>,
+    guards: HashMap<(String, OriginKey, Endpoint, GuardSettings), Weak<Guard>>,
+    budgets: HashMap<String, Weak<Budget>>,
+    bounds: HashMap<(OriginKey, usize), Weak<Slots>>,
 }
 
 impl Registry {
@@ -61,8 +71,15 @@ impl Registry {
             handle,
             permits: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
             epoch: Arc::default(),
+            cookie_key: rand::random(),
+            witness: Arc::new(|_, _, _| {}),
             known: Mutex::default(),
         }
+    }
+
+    /// Tells this one of every backend that is left out or comes back.
+    pub fn witnessed(self, witness: Witness) -> Self {
+        Self { witness, ..self }
     }
 
     /// Compiles the backends of a route, with warnings for the operator.
@@ -82,17 +99,33 @@ impl Registry {
         let turn = (settings.name.clone(), endpoints.clone());
         let turn = shared(&mut known.turns, turn, |_| AtomicUsize::new(0));
         let warnings = warnings(settings, &endpoints);
-        let backends = settings
+        // Backends that a route begins with have nobody to take the load while they start slowly.
+        let fresh = known.guards.iter().any(|((route, ..), guard)| *route == settings.name && guard.strong_count() > 0);
+        let backends: Vec<Arc<Backend>> = settings
             .backends
             .iter()
             .zip(endpoints)
             .map(|(backend, endpoint)| {
-                let backend = self.backend(&mut known, settings, &tls, backend, endpoint);
+                let backend = self.backend(&mut known, settings, &tls, backend, endpoint, fresh);
                 Arc::new(backend)
             })
             .collect();
-        let upstream = Upstream::new(backends, turn, self.epoch.clone());
-        Ok((Arc::new(upstream), warnings))
+        let names = backends.iter().map(|backend: &Arc<Backend>| backend.name());
+        let cookie = settings.balance.sticky.as_ref();
+        let cookie = cookie.map(|sticky| Cookie::new(sticky, &self.cookie_key, &settings.name, names));
+        let retry = settings.retry.clone().map(|policy| Retries {
+            policy,
+            budget: shared(&mut known.budgets, settings.name.clone(), |_| Budget::new()),
+        });
+        let parts = Parts {
+            name: settings.name.clone(),
+            balance: settings.balance.clone(),
+            cookie,
+            retry,
+            turn,
+            epoch: self.epoch.clone(),
+        };
+        Ok((Arc::new(Upstream::new(backends, parts)), warnings))
     }
 
     /// To be called after a snapshot took over: forgets what no upstream uses any more, and asks for all names
@@ -104,6 +137,9 @@ impl Registry {
         known.templates.retain(|_, kept| kept.strong_count() > 0);
         known.checks.retain(|_, kept| kept.strong_count() > 0);
         known.turns.retain(|_, kept| kept.strong_count() > 0);
+        known.guards.retain(|_, kept| kept.strong_count() > 0);
+        known.budgets.retain(|_, kept| kept.strong_count() > 0);
+        known.bounds.retain(|_, kept| kept.strong_count() > 0);
         drop(known);
         self.names.sweep();
         if self.clear_on_reload {
@@ -118,6 +154,7 @@ impl Registry {
         tls: &Arc<TlsIdentity>,
         backend: &BackendSettings,
         endpoint: Endpoint,
+        fresh: bool,
     ) -> Backend {
         let key = origin_key(&endpoint, tls, &settings.transport);
         let origin = shared(&mut known.origins, key.clone(), |key| {
@@ -125,6 +162,20 @@ impl Registry {
             Origin::new(key.clone(), identity, self.kept.place(), |host| self.names.name(host))
         });
         let transport = settings.transport.clone();
+        let guard = (!settings.guard.is_idle()).then(|| {
+            let identity = (settings.name.clone(), key.clone(), endpoint.clone(), settings.guard.clone());
+            shared(&mut known.guards, identity, |(route, _, endpoint, settings)| {
+                let means = guard::Means {
+                    epoch: self.epoch.clone(),
+                    witness: self.witness.clone(),
+                    handle: self.handle.clone(),
+                };
+                Guard::new(route, &endpoint.to_string(), settings.clone(), fresh, means)
+            })
+        });
+        // Connections of HTTP/2 without TLS carry many requests: there are few of them anyway.
+        let bound = settings.origin_bound.filter(|_| endpoint.scheme != Scheme::H2c);
+        let bound = bound.map(|limit| shared(&mut known.bounds, (key.clone(), limit), |(_, limit)| Slots::new(*limit)));
         let template = shared(&mut known.templates, (key, transport), |(key, transport)| {
             PeerTemplate::new(key.scheme, &key.host, origin.tls.as_deref(), transport)
         });
@@ -138,6 +189,8 @@ impl Registry {
             connect_timeout: settings.transport.connect_timeout,
             idle_timeout: settings.transport.idle_timeout,
             check,
+            guard,
+            shared: bound,
             rules: backend.matches.clone(),
             weight: backend.weight,
             exclusive: backend.exclusive,

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::guard::GuardSettings;
 use super::matching::Match;
+use super::retry::Policy;
+use super::slots::Queue;
 
 /// The backends of one route and how to reach them.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +15,14 @@ pub struct Settings {
     pub name: String,
     /// In the order of the configuration.
     pub backends: Vec<BackendSettings>,
+    /// How requests are shared; Goma's way by default.
+    pub balance: Balance,
+    /// What is learned from the requests.
+    pub guard: GuardSettings,
+    /// What is tried again beyond what loses nothing.
+    pub retry: Option<Policy>,
+    /// Requests at a time at one origin, of all routes together.
+    pub origin_bound: Option<usize>,
     /// Active health check; `None` means that the route checks nothing itself.
     pub health: Option<HealthSettings>,
     /// Limits and protocol of the connections.
@@ -33,6 +44,72 @@ pub struct BackendSettings {
     pub exclusive: bool,
     /// Among exclusive backends whose rules hold, the highest wins.
     pub priority: i64,
+}
+
+/// How requests are shared among the backends of a route.
+#[derive(Clone, Debug, Default)]
+pub struct Balance {
+    /// Who of those that may take a request takes it.
+    pub algorithm: Algorithm,
+    /// The cookie that keeps a client at its backend; `None` for none.
+    pub sticky: Option<Sticky>,
+    /// When fewer of the backends than so many percent are up, all count as up; 0 for never.
+    pub panic_percent: u32,
+    /// How many of the backends may be out for failing, in percent; of several always one.
+    pub ejected_percent: u32,
+    /// Who may wait for a free place at a backend.
+    pub queue: Option<Queue>,
+}
+
+/// Who of several backends takes a request. Weights are shares for each of them; those without weights are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// At random when any backend has a weight or rules, else in turn.
+    #[default]
+    Goma,
+    /// In turn, weights included.
+    RoundRobin,
+    /// At random.
+    Random,
+    /// Of two drawn at random the one with fewer requests in flight.
+    LeastRequests,
+    /// By a hash of a fact of the request, so that equal facts come to the same backend (Ketama).
+    ConsistentHash(HashKey),
+}
+
+/// What is hashed. A request that lacks it is hashed by the client's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    Address,
+    /// The first value of a header.
+    Header(String),
+    /// The value of a cookie.
+    Cookie(String),
+}
+
+/// A cookie that keeps a client at its backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// Its name.
+    pub cookie: String,
+    /// Key of the code that names a backend; `None` for the key of the process.
+    pub secret: Option<Vec<u8>>,
+    /// Its attributes, `; Path=/` and so on, without `Secure`.
+    pub attributes: String,
+    /// Whether it is for TLS only.
+    pub secure: Secure,
+}
+
+/// Whether a cookie is for TLS only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secure {
+    /// When the request came over TLS.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// How to check whether a backend is alive.
@@ -72,11 +149,9 @@ pub struct Transport {
     pub connect_timeout: Duration,
     /// Limit for the TLS handshake; `None` means none. 10 s by default.
     pub tls_handshake_timeout: Option<Duration>,
-    /// Limit from the end of the request to the response header; `None`, the default, means none.
-    ///
-    /// Enforced by [`HeaderDeadline`](super::deadline::HeaderDeadline). Where it is set, an HTTP/2 connection
-    /// carries one request at a time, so that an expiry hurts no other.
-    pub response_header_timeout: Option<Duration>,
+    /// Whether requests have limits that [`Deadline`](super::deadline::Deadline) enforces by closing the connection. Then
+    /// an HTTP/2 connection carries one request at a time, so that an expiry hurts no other. Not by default.
+    pub one_stream: bool,
     /// How long an unused connection is kept; `None` means for ever. 90 s by default.
     pub idle_timeout: Option<Duration>,
     /// HTTP/2 to `https` backends that offer it. On by default.
@@ -88,7 +163,7 @@ impl Default for Transport {
         Self {
             connect_timeout: Duration::from_secs(5),
             tls_handshake_timeout: Some(Duration::from_secs(10)),
-            response_header_timeout: None,
+            one_stream: false,
             idle_timeout: Some(Duration::from_secs(90)),
             http2: true,
         }

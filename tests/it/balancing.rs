@@ -215,3 +215,112 @@ async fn a_backend_that_died_between_two_requests_is_passed_over() {
     assert_eq!(answers, ["alive", "alive", "alive", "dying"]);
     served.await.expect("the second request came");
 }
+
+fn balanced(group: &Group, balancer: &str, backends: &str) -> Builder {
+    let route = format!("- name: r\n  path: /\n  loadBalancer: {balancer}\n  backends:\n{}", indent(backends));
+    group
+        .0
+        .iter()
+        .fold(Gateway::builder().routes(&route), |builder, (name, origin)| builder.word(&name.to_uppercase(), origin))
+}
+
+const THREE: &str = "- {endpoint: ONE}\n- {endpoint: TWO}\n- {endpoint: THREE}";
+
+#[tokio::test]
+async fn round_robin_keeps_to_weights_exactly() {
+    let group = Group::of(&["one", "two"]).await;
+    let backends = "- {endpoint: ONE, weight: 3}\n- {endpoint: TWO, weight: 1}";
+    let gateway = balanced(&group, "{algorithm: roundRobin}", backends).await;
+    assert_eq!(shares(&gateway, gateway.get("/"), 40).await, counts([("one", 30), ("two", 10)]));
+}
+
+#[tokio::test]
+async fn the_backend_with_fewer_requests_takes_the_next() {
+    let group = Group::of(&["one", "two"]).await;
+    let gateway = balanced(&group, "{algorithm: leastRequests}", "- {endpoint: ONE}\n- {endpoint: TWO}").await;
+    group.get("one").on("/slow", Answer::held(&["one", "."]));
+    group.get("two").on("/slow", Answer::held(&["two", "."]));
+    let (_, first, _) = gateway.get("/slow").open().await;
+    let busy = if group.get("one").seen().is_empty() { "two" } else { "one" };
+    let idle = if busy == "one" { "two" } else { "one" };
+    assert_eq!(shares(&gateway, gateway.get("/"), 20).await, counts([(idle, 20)]));
+    drop(first);
+}
+
+#[tokio::test]
+async fn equal_headers_come_to_the_same_backend_and_few_move_when_one_comes() {
+    let group = Group::of(&["one", "two", "three", "four"]).await;
+    let balancer = "{algorithm: consistentHash, hash: {source: header, name: X-Tenant}}";
+    let routes =
+        |backends: &str| format!("- name: r\n  path: /\n  loadBalancer: {balancer}\n  backends:\n{}", indent(backends));
+    let gateway = balanced(&group, balancer, THREE).await;
+    let homes = async || {
+        let mut homes = Vec::new();
+        let mut connection = gateway.connect().await;
+        for tenant in 0..100 {
+            homes.push(connection.send(gateway.get("/").header("X-Tenant", &format!("t{tenant}"))).await.text());
+        }
+        homes
+    };
+    let before = homes().await;
+    assert_eq!(homes().await, before, "equal headers, equal backends");
+    for name in ["one", "two", "three"] {
+        let share = before.iter().filter(|home| *home == name).count();
+        assert!((12..=60).contains(&share), "{name} has {share} of 100");
+    }
+    assert_eq!(gateway.reload_routes(&routes(&format!("- {{endpoint: FOUR}}\n{THREE}"))).await, Applied::New);
+    let after = homes().await;
+    let moved: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).collect();
+    assert!(!moved.is_empty() && moved.len() < 50, "about a quarter, not {}", moved.len());
+    assert!(moved.iter().all(|(_, after)| *after == "four"), "only to the new one: {moved:?}");
+}
+
+/// The sticky cookie of a reply, as a browser would send it back.
+fn cookie(reply: &Reply) -> Option<String> {
+    let line = reply.header("Set-Cookie")?;
+    Some(line.split(';').next().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn a_cookie_keeps_a_client_at_its_backend_over_reloads_and_changes_of_the_list() {
+    let group = Group::of(&["one", "two", "three"]).await;
+    let gateway = balanced(&group, "{sticky: {}}", THREE).await;
+    let first = gateway.get("/").await;
+    let line = first.header("Set-Cookie").expect("a cookie").to_owned();
+    assert!(line.starts_with("goma_backend=") && line.ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{line}");
+    let (home, cookie) = (first.text(), cookie(&first).expect("a cookie"));
+    let mine = || gateway.get("/").header("Cookie", &cookie);
+    assert_eq!(shares(&gateway, mine(), 12).await, counts([(&home, 12)]));
+    assert_eq!(mine().await.header("Set-Cookie"), None, "the client has it");
+
+    let others = if home == "one" { "- {endpoint: TWO}" } else { "- {endpoint: ONE}" };
+    let list = format!("{others}\n- {{endpoint: {}}}", home.to_uppercase());
+    let routes = format!("- name: r\n  path: /\n  loadBalancer: {{sticky: {{}}}}\n  backends:\n{}", indent(&list));
+    assert_eq!(gateway.reload_routes(&routes).await, Applied::New);
+    assert_eq!(shares(&gateway, mine(), 6).await, counts([(&home, 6)]), "another list, another position");
+}
+
+#[tokio::test]
+async fn a_client_whose_backend_is_down_gets_another_one_and_its_cookie() {
+    let group = Group::of(&["one", "two"]).await;
+    let sticky = "{sticky: {cookie: at, secret: 0123456789abcdef, maxAge: 1h, secure: always, sameSite: strict}}";
+    let gateway = balanced(&group, sticky, "- {endpoint: ONE}\n- {endpoint: TWO}").await;
+    let first = gateway.get("/").await;
+    let line = first.header("Set-Cookie").expect("a cookie");
+    assert!(line.ends_with("; Path=/; Max-Age=3600; HttpOnly; SameSite=Strict; Secure"), "{line}");
+    let (home, old) = (first.text(), cookie(&first).expect("a cookie"));
+    group.get(&home).stop().await;
+    let moved = gateway.get("/").header("Cookie", &old).await;
+    assert!(moved.status == 200 && moved.text() != home, "{moved:?}");
+    let new = cookie(&moved).expect("a cookie of the other one");
+    assert_eq!(shares(&gateway, gateway.get("/").header("Cookie", &new), 6).await, counts([(&moved.text(), 6)]));
+
+    // A gateway with the same key knows the cookie; made-up ones count for nothing.
+    let other = balanced(&group, sticky, "- {endpoint: TWO}\n- {endpoint: ONE}").await;
+    group.get(&home).restart_on_same_port().await;
+    assert_eq!(shares(&other, other.get("/").header("Cookie", &old), 6).await, counts([(&home, 6)]));
+    for forged in ["at=1", "at=", "at=AAAAAAAAAAAAAAAAAAAAAA", &old[..old.len() - 1]] {
+        let reply = other.get("/").header("Cookie", forged).await;
+        assert!(reply.status == 200 && reply.header("Set-Cookie").is_some(), "{forged}");
+    }
+}

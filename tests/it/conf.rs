@@ -30,6 +30,12 @@ async fn the_default_and_the_examples_load() {
 }
 
 #[tokio::test]
+async fn the_configuration_for_swarm_loads() {
+    let (output, name) = check(Path::new("conf/swarm/goma.yml")).await;
+    assert!(output.succeeded(), "{name}: {}", output.all());
+}
+
+#[tokio::test]
 async fn configurations_of_later_features_lack_nothing_but_the_features() {
     for file in files("tests/conf/later") {
         let (output, name) = check(&file).await;

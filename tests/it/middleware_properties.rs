@@ -189,6 +189,7 @@ fn exchange(scene: &Scene) -> Option<Exchange> {
         started: Instant::now(),
         upstream_time: None,
         attempts: 0,
+        held: Vec::new(),
         claims: None,
         limits: Vec::new(),
         cookies: Vec::new(),

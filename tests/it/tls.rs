@@ -279,3 +279,27 @@ async fn bounds_on_connections_hold_for_each_entry_point() {
     TlsClient::careless().is_refused(gateway.secure_port()).await;
     assert_eq!(held.send(tunnel.get("/")).await.status, 200);
 }
+
+#[tokio::test]
+async fn explain_says_which_certificate_a_name_gets() {
+    let origin = Origin::start().await;
+    let authority = Authority::new();
+    let identity = authority.certify(&["a.test"]);
+    let keys = "tls: {certificates: [{cert: FOLDER/one.crt, key: FOLDER/one.key}], clientAuth: {clientCA: FOLDER/ca.pem, \
+                required: true, hosts: [b.test]}}";
+    let gateway = Gateway::before(&origin)
+        .gateway(keys)
+        .file("one.crt", &identity.certificate)
+        .file("one.key", &identity.key)
+        .file("ca.pem", &authority.pem())
+        .routes(ROUTE)
+        .await;
+    for (url, certificate, client) in [
+        ("https://A.test:8443/", "the certificate is for a.test", "the client is asked for no certificate"),
+        ("https://b.test/", "the certificate has no names", "the client has to show a certificate"),
+    ] {
+        let explained = goma_in(gateway.config_dir(), &[], &["config", "explain", "-c", "goma.yml", "GET", url]).await;
+        let text = explained.all();
+        assert!(text.contains(certificate) && text.contains(client), "{text}");
+    }
+}

@@ -6,7 +6,7 @@ use crate::world::*;
 
 const ROUTE: &str = "- {name: r, path: /, target: ORIGIN}";
 
-/// Everything at once, across swaps and a program that is broken. The long run with figures is `scripts/upgrade_load.py`.
+/// Everything at once, across swaps and programs that are broken. `scripts/upgrade_load.sh` makes it a long run with figures.
 #[tokio::test]
 async fn swaps_under_load_lose_no_request_and_refuse_no_connection() {
     let origin = Origin::named("whole").await;
@@ -15,17 +15,23 @@ async fn swaps_under_load_lose_no_request_and_refuse_no_connection() {
     origin.on("/long", Answer::held(&["begin ", "end"]));
     let gateway = Gateway::before(&origin).swappable().routes(ROUTE).await;
     let kept = Load::start(&gateway, 4, "/", "whole");
-    let fresh = Load::of(&gateway, 2, &gateway.get("/").header("Connection", "close"), "whole");
-    let multiplexed = Load2::start(&gateway, 2, "/", "whole");
+    let fresh = Load::of(2, &gateway.get("/").header("Connection", "close"), "whole");
+    let multiplexed = Load2::start(gateway.port(), 2, "/", "whole");
+    let tunnel = gateway.through(&TlsClient::careless()).await;
+    let tls = Load::of(2, &tunnel.get("/"), "whole");
+    let tls_fresh = Load::of(1, &tunnel.get("/").header("Connection", "close"), "whole");
+    let tunnel2 = gateway.through(&TlsClient::careless().offers(&["h2"])).await;
+    let tls_multiplexed = Load2::start(tunnel2.port(), 1, "/", "whole");
     let mut socket = gateway.websocket("/ws").await;
     let mut events = gateway.sse("/events").await;
     assert_eq!(events.next().await.expect("an event").0, "one");
     let (_, mut download, left) = gateway.get("/long").open().await;
 
-    for round in 0..3 {
-        kept.goes_on(50).await;
+    let swaps = std::env::var("GOMA_TEST_SWAPS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    for round in 0..swaps {
+        kept.goes_on(if swaps > 3 { 5_000 } else { 50 }).await;
         let before = gateway.pid();
-        if round == 1 {
+        if round % 3 == 1 {
             gateway.program_is("echo this is not it >&2; exit 7");
             let output = gateway.upgrade().await;
             assert_eq!((output.code, gateway.pid()), (Some(1), before), "{}", output.all());
@@ -34,6 +40,7 @@ async fn swaps_under_load_lose_no_request_and_refuse_no_connection() {
         let output = gateway.upgrade_with(&["--no-wait"]).await;
         assert!(output.succeeded(), "{}", output.all());
         assert_ne!(gateway.pid(), before);
+        println!("{}", output.stdout.trim_end());
         socket.echoes("across").await;
     }
     kept.goes_on(50).await;
@@ -43,9 +50,15 @@ async fn swaps_under_load_lose_no_request_and_refuse_no_connection() {
     assert_eq!(download.wire.body(left).await.expect("a whole body").0, "begin end");
     socket.close(1000).await;
     assert_eq!(socket.hear().await, Frame::Close(1000));
-    for (about, tally) in
-        [("kept", kept.stop().await), ("fresh", fresh.stop().await), ("HTTP/2", multiplexed.stop().await)]
-    {
+    for (about, tally) in [
+        ("kept connections", kept.stop().await),
+        ("new connections", fresh.stop().await),
+        ("HTTP/2", multiplexed.stop().await),
+        ("TLS, kept connections", tls.stop().await),
+        ("TLS, new connections", tls_fresh.stop().await),
+        ("TLS, HTTP/2", tls_multiplexed.stop().await),
+    ] {
+        println!("{about}: {} requests, {} failed, {} refused", tally.of(200), tally.failures.len(), tally.refused);
         tally.is_clean(&[200]);
         assert!(tally.refused == 0 && tally.of(200) > 0, "{about}: {tally:?}");
     }

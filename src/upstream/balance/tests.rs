@@ -2,7 +2,7 @@ use super::super::matching::Match;
 use super::super::matching::tests::Request;
 use super::super::origin::tests::literal;
 use super::super::peer::PeerTemplate;
-use super::super::settings::Transport;
+use super::super::settings::{HashKey, Secure, Sticky, Transport};
 use super::*;
 
 /// A backend as a row of a table.
@@ -41,6 +41,8 @@ fn backend(index: usize, row: &Row) -> Arc<Backend> {
         connect_timeout: std::time::Duration::from_secs(5),
         idle_timeout: None,
         check: None,
+        guard: None,
+        shared: None,
         rules: row.wants.map(rule).into_iter().collect(),
         weight: row.weight,
         exclusive: row.exclusive,
@@ -49,9 +51,21 @@ fn backend(index: usize, row: &Row) -> Arc<Backend> {
 }
 
 fn upstream(rows: &[Row]) -> Upstream {
+    with_algorithm(rows, Algorithm::Goma)
+}
+
+fn with_algorithm(rows: &[Row], algorithm: Algorithm) -> Upstream {
     let backends = rows.iter().enumerate();
-    let backends = backends.map(|(index, row)| backend(index, row)).collect();
-    Upstream::new(backends, Arc::default(), Arc::default())
+    let backends: Vec<_> = backends.map(|(index, row)| backend(index, row)).collect();
+    let sticky = Sticky { cookie: "stick".into(), secret: None, attributes: String::new(), secure: Secure::Never };
+    let names = backends.iter().map(|backend| backend.name());
+    let cookie = Some(Cookie::new(&sticky, b"key", "r", names));
+    let balance = Balance { algorithm, ..Balance::default() };
+    Upstream::new(backends, parts(balance, cookie))
+}
+
+fn parts(balance: Balance, cookie: Option<Cookie>) -> Parts {
+    Parts { name: "r".into(), balance, cookie, retry: None, turn: Arc::default(), epoch: Arc::default() }
 }
 
 fn with_header(value: &'static str) -> Request {
@@ -208,4 +222,124 @@ fn attempts_are_limited_by_backends_and_by_three() {
     for (count, expected) in [(1, 1), (2, 2), (3, 3), (9, 3)] {
         assert_eq!(upstream(&vec![weight(0); count]).attempts_limit(), expected);
     }
+}
+
+#[test]
+fn every_algorithm_keeps_to_weights_rules_and_health() {
+    let down = |row: Row| Row { down: true, ..row };
+    let exclusive = Row { exclusive: true, ..canary("1") };
+    let rows: &[(Vec<Row>, &'static str, &[usize])] = &[
+        (vec![weight(0); 4], "", &[25, 25, 25, 25, 0]),
+        (vec![weight(0), down(weight(0)), weight(0)], "", &[50, 0, 50, 0]),
+        (vec![weight(50), weight(20), weight(30)], "", &[50, 20, 30, 0]),
+        (vec![weight(5), weight(0)], "", &[100, 0, 0]),
+        (vec![down(weight(5)), weight(0)], "", &[0, 0, 100]),
+        (vec![exclusive, weight(1)], "1", &[100, 0, 0]),
+        (vec![exclusive, weight(1)], "2", &[0, 100, 0]),
+        (vec![Row { weight: 25, ..canary("1") }, weight(75)], "1", &[25, 75, 0]),
+        (vec![Row { weight: 25, ..canary("1") }, weight(75)], "2", &[0, 100, 0]),
+        (vec![canary("1"), weight(0)], "1", &[50, 50, 0]),
+    ];
+    for algorithm in [Algorithm::RoundRobin, Algorithm::Random] {
+        for (backends, header, expected) in rows {
+            let upstream = with_algorithm(backends, algorithm.clone());
+            let shares = shares(&upstream, &with_header(header), &Tried::default());
+            for (share, expected) in shares.iter().zip(*expected) {
+                let exact = algorithm == Algorithm::RoundRobin || matches!(expected, 0 | 100);
+                let close = if exact { share == expected } else { share.abs_diff(*expected) <= 4 };
+                assert!(close, "{algorithm:?} {header}: {shares:?}, not {expected}");
+            }
+        }
+    }
+    for algorithm in [Algorithm::LeastRequests, Algorithm::ConsistentHash(HashKey::Header("X-B".into()))] {
+        for (backends, header, expected) in rows {
+            let upstream = with_algorithm(backends, algorithm.clone());
+            let shares = shares(&upstream, &with_header(header), &Tried::default());
+            for (share, expected) in shares.iter().zip(*expected) {
+                assert!(*expected > 0 || *share == 0, "{algorithm:?} {header}: {shares:?} goes where nothing may");
+            }
+            assert_eq!(
+                upstream.pick(&with_header(header), &Tried::default()).is_err(),
+                expected[backends.len()] == 100
+            );
+        }
+    }
+}
+
+#[test]
+fn turns_of_unequal_weights_are_scattered() {
+    let upstream = with_algorithm(&[weight(5), weight(1), weight(2)], Algorithm::RoundRobin);
+    let order: Vec<_> = (0..16).map(|_| upstream.pick(&Request::default(), &Tried::default()).unwrap().index).collect();
+    assert!(!order.windows(4).any(|four| four == [0, 0, 0, 0]), "{order:?}");
+}
+
+#[test]
+fn the_less_busy_of_two_is_taken() {
+    let upstream = with_algorithm(&[weight(0); 2], Algorithm::LeastRequests);
+    let pick = || upstream.pick(&Request::default(), &Tried::default()).unwrap();
+    let held: Vec<_> = (0..20).map(|_| pick()).collect();
+    let ones = held.iter().filter(|pick| pick.index == 1).count();
+    assert_eq!(ones, 10, "of two, each request goes to the one with less");
+    let weighted = with_algorithm(&[weight(3), weight(1)], Algorithm::LeastRequests);
+    let held: Vec<_> = (0..400).map(|_| weighted.pick(&Request::default(), &Tried::default()).unwrap()).collect();
+    let ones = held.iter().filter(|pick| pick.index == 1).count();
+    assert!((95..=105).contains(&ones), "a quarter of 400, not {ones}");
+}
+
+#[test]
+fn a_busy_backend_of_many_gets_little() {
+    let upstream = with_algorithm(&[weight(0); 10], Algorithm::LeastRequests);
+    upstream.backends()[3].origin.in_flight.store(1000, Ordering::SeqCst);
+    let shares = shares(&upstream, &Request::default(), &Tried::default());
+    assert_eq!(shares[3], 0, "it never wins against another: {shares:?}");
+}
+
+#[test]
+fn equal_facts_lead_to_the_same_backend() {
+    let upstream = with_algorithm(&[weight(0); 3], Algorithm::ConsistentHash(HashKey::Header("X-B".into())));
+    let home = |value: &'static str| upstream.pick(&with_header(value), &Tried::default()).unwrap().index;
+    for value in ["a", "b", "c", "d", "e", "f", "g"] {
+        let first = home(value);
+        assert!((0..5).all(|_| home(value) == first), "{value}");
+        assert_eq!(upstream.leads(&with_header(value)), Some((first, Leads::Hash)));
+        let mut tried = Tried::default();
+        tried.add(first);
+        assert_ne!(upstream.pick(&with_header(value), &tried).unwrap().index, first, "tried: the next on the ring");
+    }
+    // Without the header the address counts, which is one here.
+    let first = upstream.pick(&Request::default(), &Tried::default()).unwrap().index;
+    assert!((0..5).all(|_| upstream.pick(&Request::default(), &Tried::default()).unwrap().index == first));
+}
+
+#[test]
+fn a_cookie_keeps_a_client_where_it_is_while_that_is_up_and_allowed() {
+    let code = |upstream: &Upstream, index| {
+        let set = upstream.keep(index, &Request::default(), false).unwrap();
+        let code: &'static str = set.strip_prefix("stick=").unwrap().to_owned().leak();
+        code
+    };
+    let with_cookie =
+        |value: &'static str, header: &'static str| Request { cookie: Some(("stick", value)), ..with_header(header) };
+    let pick = |upstream: &Upstream, request: &Request| upstream.pick(request, &Tried::default()).unwrap().index;
+
+    let three = with_algorithm(&[weight(0); 3], Algorithm::LeastRequests);
+    let request = with_cookie(code(&three, 2), "");
+    assert!((0..20).all(|_| pick(&three, &request) == 2));
+    assert_eq!(three.leads(&request), Some((2, Leads::Cookie)));
+    assert_eq!(three.keep(2, &request, false), None, "it has the cookie");
+    assert!(three.keep(1, &request, false).is_some(), "another one served it");
+    three.backends()[2].origin.failed_checks.store(1, Ordering::SeqCst);
+    three.epoch.fetch_add(1, Ordering::SeqCst);
+    assert!((0..20).all(|_| pick(&three, &request) != 2), "down: another one");
+
+    let weighted = upstream(&[weight(1), weight(0)]);
+    let request = with_cookie(code(&weighted, 1), "");
+    assert!((0..20).all(|_| pick(&weighted, &request) == 0), "weight 0 takes nothing, not even old clients");
+
+    let exclusive = Row { exclusive: true, ..canary("1") };
+    let upstream = upstream(&[weight(1), exclusive, Row { weight: 1, ..canary("2") }]);
+    assert!((0..20).all(|_| pick(&upstream, &with_cookie(code(&upstream, 0), "1")) == 1), "exclusive goes first");
+    assert!((0..20).all(|_| pick(&upstream, &with_cookie(code(&upstream, 1), "2")) != 1), "its rules do not hold");
+    assert!((0..20).all(|_| pick(&upstream, &with_cookie(code(&upstream, 2), "2")) == 2), "its rules hold");
+    assert!((0..20).all(|_| pick(&upstream, &with_cookie(code(&upstream, 2), "3")) == 0), "its rules hold no more");
 }

@@ -61,6 +61,16 @@ gateway:
     - name: heavy
       path: /heavy
       backends: [{endpoint: 'http://d:1', weight: 3}, {endpoint: 'http://e:1', weight: 1}, {endpoint: 'http://f:1'}]
+    - name: hashed
+      path: /hashed
+      backends: [{endpoint: 'http://g:1'}, {endpoint: 'http://h:1'}]
+      loadBalancer: {algorithm: consistentHash, hash: {source: header, name: X-Tenant}, maxInFlight: 9}
+    - name: even
+      path: /even
+      backends: [{endpoint: 'http://i:1'}, {endpoint: 'http://j:1'}]
+      loadBalancer: {algorithm: leastRequests}
+      retry: {attempts: 2}
+      timeouts: {total: 3s}
 middlewares:
   - {name: guard, type: access, paths: [/admin, /metrics/x], rule: {statusCode: 404}}
   - {name: prefix, type: addPrefix, rule: {prefix: /p}}
@@ -134,7 +144,17 @@ fn the_page_gives_the_verdict_first_and_then_the_reasons() {
     assert!(!shop.contains("hidden"), "{shop}");
     let heavy = text(&["GET", "/heavy", "-H", "X_Real_IP: 192.0.2.7", "-H", "Forwarded: for=192.0.2.7"]);
     let tests = text(&["GET", "/tests", "-H", "X-Beta: yes"]);
+    let hashed = text(&["GET", "/hashed", "-H", "X-Tenant: a"]);
+    let even = text(&["GET", "/even"]);
+    let posted = text(&["POST", "/even"]);
     for (page, part) in [
+        (&hashed, "the hash of header X-Tenant (or else the address) leads to it"),
+        (&hashed, "the hash of header X-Tenant (or else the address) leads to another one"),
+        (&hashed, "at most 9 requests at a time at a backend, 100 more wait up to 1s"),
+        (&even, "one of 2 by fewer requests of two at random"),
+        (&even, "time limits: in all 3s"),
+        (&even, "up to 2 attempts, after connect, reset, timeout, 502, 503, 504"),
+        (&posted, "POST is not repeated"),
         (&heavy, "one of 2 backends"),
         (&heavy, "75 %"),
         (&heavy, "weight 3 of 4"),

@@ -129,6 +129,14 @@ impl Answer {
         Answer::of(0, Body::Raw(vec![Piece::Data(bytes.into())]))
     }
 
+    /// Exactly these texts, each after the first only with the story's leave; then the connection closes.
+    pub fn raw_held(texts: &[&str]) -> Answer {
+        match Answer::held(texts).body {
+            Body::Pieces(pieces) => Answer::of(0, Body::Raw(pieces)),
+            body => Answer::of(0, body),
+        }
+    }
+
     pub fn websocket() -> Answer {
         Answer::of(101, Body::WebSocket)
     }

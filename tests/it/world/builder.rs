@@ -20,6 +20,7 @@ pub struct Builder {
     files: Vec<(String, String)>,
     env: Vec<(String, String)>,
     swappable: bool,
+    activated: bool,
 }
 
 impl Builder {
@@ -65,6 +66,11 @@ impl Builder {
         Builder { swappable: true, ..self }
     }
 
+    /// Its socket is opened by another program, as a service manager does.
+    pub fn activated(self) -> Builder {
+        Builder { activated: true, ..self }
+    }
+
     pub async fn start(self) -> Gateway {
         let gateway = self.spawn();
         eventually("the gateway is ready", async || {
@@ -98,13 +104,24 @@ impl Builder {
             upgrade::link(folder.path());
             command = cli::by_name(&folder.path().join(upgrade::PROGRAM));
         }
-        command.current_dir(folder.path()).args(["server", "-c", "goma.yml"]);
         // Variables win over the file, so that any file at all can be started here.
-        command.env("GOMA_ENTRYPOINT_WEB_ADDRESS", format!("127.0.0.1:{port}"));
         let secure = place::free_port();
-        command.env("GOMA_ENTRYPOINT_WEB_SECURE_ADDRESS", format!("127.0.0.1:{secure}"));
-        command.env("GOMA_ENABLE_METRICS", "true").env("GOMA_LOG_LEVEL", "warn");
-        command.envs(self.env);
+        let mut env = vec![
+            ("GOMA_ENTRYPOINT_WEB_ADDRESS".to_owned(), format!("127.0.0.1:{port}")),
+            ("GOMA_ENTRYPOINT_WEB_SECURE_ADDRESS".to_owned(), format!("127.0.0.1:{secure}")),
+            ("GOMA_ENABLE_METRICS".to_owned(), "true".to_owned()),
+            ("GOMA_LOG_LEVEL".to_owned(), "warn".to_owned()),
+        ];
+        env.extend(self.env);
+        if self.activated {
+            // Hands its own variables to nobody.
+            let program = command.get_program().to_owned();
+            command = cli::by_name(Path::new("systemd-socket-activate"));
+            command.args(["-l", &format!("127.0.0.1:{port}"), "-l", &format!("127.0.0.1:{secure}")]);
+            command.arg("--fdname=web:webSecure");
+            command.args(env.iter().map(|(name, value)| format!("--setenv={name}={value}"))).arg("--").arg(program);
+        }
+        command.current_dir(folder.path()).args(["server", "-c", "goma.yml"]).envs(env);
         Gateway::of(command.spawn().expect("the binary starts"), (port, secure), folder, self.words)
     }
 }

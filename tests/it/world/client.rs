@@ -71,6 +71,11 @@ impl Request {
         }
     }
 
+    /// Where it is sent.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The `Host` header; `gateway.test` until then.
     pub fn host(self, host: &str) -> Request {
         Request { host: host.to_owned(), ..self }

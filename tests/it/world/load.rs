@@ -61,15 +61,15 @@ impl Tally {
 impl Load {
     /// So many clients of the gateway that get this target and, with status 200, expect this body.
     pub fn start(gateway: &Gateway, clients: usize, target: &str, body: &str) -> Load {
-        Load::of(gateway, clients, &gateway.get(target), body)
+        Load::of(clients, &gateway.get(target), body)
     }
 
     /// The same with any request; one with `Connection: close` needs a new connection each time.
-    pub fn of(gateway: &Gateway, clients: usize, request: &Request, body: &str) -> Load {
+    pub fn of(clients: usize, request: &Request, body: &str) -> Load {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut tasks = JoinSet::new();
         for _ in 0..clients {
-            tasks.spawn(client(gateway.port(), request.clone(), body.to_owned(), stop.clone(), answered.clone()));
+            tasks.spawn(client(request.port(), request.clone(), body.to_owned(), stop.clone(), answered.clone()));
         }
         Load { clients: tasks, stop, answered }
     }

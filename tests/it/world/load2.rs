@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::JoinSet;
 
-use super::Gateway;
 use super::http2::{Call, Http2};
 use super::load::Tally;
 
@@ -16,12 +15,12 @@ pub struct Load2 {
 }
 
 impl Load2 {
-    /// So many clients that get this path and expect this body.
-    pub fn start(gateway: &Gateway, clients: usize, path: &str, body: &str) -> Load2 {
+    /// So many clients of this port that get this path and expect this body.
+    pub fn start(port: u16, clients: usize, path: &str, body: &str) -> Load2 {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         for _ in 0..clients {
-            tasks.spawn(client(gateway.port(), path.to_owned(), body.to_owned(), stop.clone()));
+            tasks.spawn(client(port, path.to_owned(), body.to_owned(), stop.clone()));
         }
         Load2 { clients: tasks, stop }
     }

@@ -287,6 +287,10 @@ impl Tunnel {
         Tunnel { port, name, running }
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn get(&self, target: &str) -> Request {
         self.request("GET", target)
     }
