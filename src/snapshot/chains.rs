@@ -28,6 +28,9 @@ struct Ready<'a> {
     definition: &'a Definition,
     kind: &'static Kind,
     paths: Arc<PathRules>,
+    /// The first one built. It lives until the routes have theirs, so that what they share by use (a set of keys that is being
+    /// fetched) is not begun twice.
+    trial: Option<Part>,
 }
 
 impl<'a> Chains<'a> {
@@ -159,10 +162,11 @@ impl<'a> Ready<'a> {
     fn new(definition: &'a Definition, shared: Shared<'_>, report: &mut Report) -> Option<Ready<'a>> {
         let kind = Kind::named(&definition.kind, &definition.at).map_err(|problem| report.add(problem));
         let paths = PathRules::compile(&definition.paths, &definition.at).map_err(|problems| report.extend(problems));
-        let ready = Ready { definition, kind: kind.ok()?, paths: Arc::new(paths.ok()?) };
+        let mut ready = Ready { definition, kind: kind.ok()?, paths: Arc::new(paths.ok()?), trial: None };
         match ready.build(&Anywhere { name: "", path: "/", target: None }, 0, shared) {
-            Ok((_, warnings)) => {
+            Ok((part, warnings)) => {
                 report.extend(warnings);
+                ready.trial = Some(part);
                 Some(ready)
             }
             Err(problems) => {
