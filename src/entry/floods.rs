@@ -42,6 +42,7 @@ impl Floods {
     /// # Errors
     /// When it has no credit left.
     pub fn read(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
+        let mut outcome = Ok(());
         while !bytes.is_empty() {
             let skipped = (self.preface + self.payload).min(bytes.len());
             if skipped > 0 {
@@ -56,10 +57,10 @@ impl Floods {
             self.known += taken;
             bytes = &bytes[taken..];
             if self.known == HEAD {
-                self.frame(&now)?;
+                outcome = outcome.and(self.frame(&now));
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Bytes that were sent to the client, whatever they are.
@@ -190,9 +191,10 @@ mod tests {
         let start = Instant::now();
         let mut floods = Floods::new(start);
         let mut bytes = vec![b'x'; PREFACE];
-        for _ in 0..CREDIT + 1 {
+        for _ in 0..CREDIT {
             bytes.extend(frame(6, 0, 8));
         }
+        bytes.extend(frame(6, 0, 0));
         let outcome: Vec<_> = bytes.chunks(7).map(|piece| floods.read(piece, || start)).collect();
         assert_eq!(outcome.iter().filter(|outcome| outcome.is_err()).count(), 1);
         assert!(outcome.last().is_some_and(Result::is_err));
