@@ -151,21 +151,35 @@ async fn an_unknown_user_takes_as_long_as_a_wrong_password() {
     let costly = BCRYPT.replace("$05$", "$10$");
     let rule = format!("{{users: [{{username: plain, password: x}}, {{username: ann, password: '{costly}'}}]}}");
     let gateway = with(&origin, "", &rule).await;
-    let mut took = [Duration::MAX; 3];
-    for round in 0..6 {
+    // The least of some tries is what each costs; a busy machine needs more of them.
+    let mut took = [f64::MAX; 3];
+    let near =
+        |[wrong, unknown, plain]: [f64; 3]| unknown > wrong * 0.5 && unknown < wrong * 2.0 && plain > wrong * 0.5;
+    for round in 0..60 {
         for (place, user) in ["ann", "nobody", "plain"].into_iter().enumerate() {
-            let started = Instant::now();
-            let reply = gateway.get("/").header("Authorization", &basic(user, &format!("wrong{round}"))).await;
-            assert_eq!(reply.status, 401);
-            took[place] = took[place].min(started.elapsed());
+            let (status, elapsed) = login(&gateway, user, &format!("wrong{round}")).await;
+            assert_eq!(status, 401);
+            took[place] = took[place].min(elapsed);
+        }
+        if round >= 5 && near(took) {
+            break;
         }
     }
-    let [wrong, unknown, plain] = took.map(|took| took.as_secs_f64());
-    assert!(unknown > wrong * 0.5 && unknown < wrong * 2.0, "wrong password {wrong} s, unknown user {unknown} s");
-    assert!(plain > wrong * 0.5, "nor does a quick form show that its user is there: {plain} s");
+    assert!(near(took), "wrong password, unknown user, user with a quick form: {took:?} s");
+    let mut right = f64::MAX;
+    for _ in 0..10 {
+        let (status, elapsed) = login(&gateway, "plain", "x").await;
+        assert_eq!(status, 200);
+        right = right.min(elapsed);
+    }
+    assert!(right < took[0], "who is right does not wait");
+}
+
+/// Status and seconds of a login.
+async fn login(gateway: &Gateway, user: &str, password: &str) -> (u16, f64) {
     let started = Instant::now();
-    assert_eq!(gateway.get("/").header("Authorization", &basic("plain", "x")).await.status, 200);
-    assert!(started.elapsed().as_secs_f64() < wrong, "who is right does not wait");
+    let status = gateway.get("/").header("Authorization", &basic(user, password)).await.status;
+    (status, started.elapsed().as_secs_f64())
 }
 
 #[tokio::test]

@@ -30,6 +30,19 @@ async fn the_default_and_the_examples_load() {
 }
 
 #[tokio::test]
+async fn examples_have_nothing_to_be_warned_of() {
+    let examples = files("conf/examples");
+    assert!(examples.len() >= 6, "{examples:?}");
+    for file in examples {
+        let placed = with_its_certificates(&fs::read_to_string(&file).expect("a readable file"));
+        let file = placed.as_ref().map_or(file, |folder| folder.path().join("goma.yml"));
+        let (folder, name) = (file.parent().expect("a folder"), file.file_name().expect("a name").to_string_lossy());
+        let end = goma_in(folder, &[("RELOAD_TOKEN", "t0ken")], &["config", "check", "--strict", "-c", &name]).await;
+        assert!(end.succeeded(), "{}: {}", file.display(), end.all());
+    }
+}
+
+#[tokio::test]
 async fn the_configuration_for_swarm_loads() {
     let (output, name) = check(Path::new("conf/swarm/goma.yml")).await;
     assert!(output.succeeded(), "{name}: {}", output.all());
@@ -109,6 +122,9 @@ fn with_its_certificates(text: &str) -> Option<tempfile::TempDir> {
         let identity = made.entry(stem).or_insert_with(|| Identity::self_signed(&[stem]));
         write(path, if path.ends_with(".key") { &identity.key } else { &identity.certificate });
     }
+    let certs = folder.path().join("certs");
+    fs::create_dir(&certs).expect("a writable folder");
+    let text = text.replace("/etc/goma/certs", &certs.display().to_string());
     write("goma.yml", &text.replace(PLACE, &format!("{}/", folder.path().display())));
     Some(folder)
 }

@@ -130,23 +130,6 @@ async fn ctrl_c_ends_the_demo_at_once_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn examples_have_nothing_to_be_warned_of() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples");
-    let variables = [("RELOAD_TOKEN", "t0ken")];
-    let mut names: Vec<_> = std::fs::read_dir(&folder)
-        .expect("the examples")
-        .map(|entry| entry.expect("a file").file_name().to_string_lossy().into_owned())
-        .filter(|name| name.ends_with(".yml"))
-        .collect();
-    names.sort();
-    assert!(names.len() >= 6, "{names:?}");
-    for name in names {
-        let end = goma_in(&folder, &variables, &["config", "check", "--strict", "-c", &name]).await;
-        assert!(end.succeeded(), "{name}: {}", end.all());
-    }
-}
-
-#[tokio::test]
 async fn a_port_that_is_taken_is_said_at_once() {
     let taken = listen();
     let port = taken.local_addr().expect("an address").port().to_string();

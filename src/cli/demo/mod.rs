@@ -22,7 +22,7 @@ use super::say;
 #[derive(clap::Args)]
 pub struct Options {
     /// Port on 127.0.0.1.
-    #[arg(long, default_value_t = 8080)]
+    #[arg(long, default_value_t = PORT)]
     port: u16,
 }
 
@@ -64,8 +64,24 @@ fn env(port: u16) -> Env {
     let variables =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let others = variables.filter(|(name, _)| !name.starts_with("GOMA_"));
-    others.chain([("GOMA_ENTRYPOINT_WEB_ADDRESS".to_owned(), format!("127.0.0.1:{port}"))]).collect()
+    let web = ("GOMA_ENTRYPOINT_WEB_ADDRESS".to_owned(), format!("127.0.0.1:{port}"));
+    let secure =
+        secure_port(port).map(|port| ("GOMA_ENTRYPOINT_WEB_SECURE_ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
+    others.chain([web]).chain(secure).collect()
 }
+
+/// A port that is free, unless both can be the usual ones: nobody chooses this one by an option.
+fn secure_port(port: u16) -> Option<u16> {
+    if port == PORT && TcpListener::bind(("127.0.0.1", SECURE_PORT)).is_ok() {
+        return None;
+    }
+    Some(TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port())
+}
+
+/// The usual port, also in the configuration.
+const PORT: u16 = 8080;
+/// The port of `webSecure` in the configuration.
+const SECURE_PORT: u16 = 8443;
 
 /// A folder of ours alone, removed at the end.
 struct Folder(PathBuf);
