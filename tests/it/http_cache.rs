@@ -339,7 +339,7 @@ async fn many_requests_at_once_are_one_for_the_backend() {
     let origin = Origin::start().await;
     origin.on("/slow", fresh("shared").delay(std::time::Duration::from_millis(500)));
     let gateway = caching(&origin, "maxTtl: 3600, lock: 20s").await;
-    let asked = (0..200).map(|_| gateway.get("/slow").into_future());
+    let asked = (0..1000).map(|_| gateway.get("/slow").into_future());
     for reply in futures::future::join_all(asked).await {
         assert_eq!(reply.text(), "shared");
     }
@@ -539,4 +539,30 @@ async fn purges_reach_what_they_name_and_nobody_else_may() {
     purge("/a").header("Cache-Purge", "soft").await;
     origin.always(Answer::status(304).header("ETag", "\"v1\"").header("Cache-Control", "max-age=60"));
     assert_eq!(status(&gateway.get("/a").await), "REVALIDATED", "it stayed, stale");
+}
+
+#[tokio::test]
+async fn the_command_line_tells_what_is_stored_and_purges() {
+    let origin = Origin::start().await;
+    origin.always(fresh("x"));
+    let gateway = Gateway::before(&origin)
+        .gateway("cache: {enabled: true, token: secret}")
+        .routes("- {name: r, path: /, target: ORIGIN, middlewares: [cache]}")
+        .middlewares("- {name: cache, type: httpCache, paths: ['/*'], rule: {maxTtl: 60}}")
+        .await;
+    for path in ["/a", "/b"] {
+        gateway.get(path).await;
+    }
+    let address = format!("127.0.0.1:{}", gateway.port());
+    let ask = async |words: &[&str], token: &str| {
+        let at = ["--address", &address, "--token", token];
+        goma(&[&["cache"], words, &at].concat()).await
+    };
+    let told = ask(&["status"], "secret").await;
+    assert!(told.succeeded() && told.stdout.contains("entries"), "{}", told.all());
+    let purged = ask(&["purge", "--url", "gateway.test/a"], "secret").await;
+    assert!(purged.succeeded() && purged.stdout.contains("\"purged\":1"), "{}", purged.all());
+    assert_eq!((status(&gateway.get("/a").await), status(&gateway.get("/b").await)), ("MISS", "HIT"));
+    let refused = ask(&["purge", "--all"], "guess").await;
+    assert_eq!((refused.code, status(&gateway.get("/b").await)), (Some(1), "HIT"), "{}", refused.all());
 }

@@ -58,15 +58,18 @@ async fn two_gateways_fetch_once_and_hear_of_purges() {
         let reply = has(&two, path, "a").await;
         assert_eq!((reply.text().as_str(), origin.saw_nothing()), (body, true), "{path}");
     }
-    let began = Instant::now();
-    let purge = one.request("POST", "/gateway/cache?tag=red").header("Authorization", "Bearer secret").await;
-    assert_eq!(purge.status, 200);
-    let mut last = began.elapsed();
-    while two.get("/small").header("Cache-Control", "only-if-cached").await.status != 504 {
-        last = began.elapsed();
-        assert!(last < PATIENCE, "the other gateway never hears of it");
+    let mut soonest = Duration::MAX;
+    for _ in 0..5 {
+        has(&two, "/small", "a").await;
+        let began = Instant::now();
+        let purge = one.request("POST", "/gateway/cache?tag=red").header("Authorization", "Bearer secret").await;
+        assert_eq!(purge.status, 200);
+        while two.get("/small").header("Cache-Control", "only-if-cached").await.status != 504 {
+            assert!(began.elapsed() < PATIENCE, "the other gateway never hears of it");
+        }
+        soonest = soonest.min(began.elapsed());
     }
-    println!("the other gateway heard of a purge within {last:?}");
+    assert!(soonest < Duration::from_millis(100), "the other gateway heard of a purge within {soonest:?}");
     assert_eq!(status(&two.get("/large").await), "MISS", "nor is it taken from Redis again");
     let three = sharing(&origin, &redis).await;
     three.counts("goma_edge_redis_up 1").await;
