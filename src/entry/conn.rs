@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
@@ -162,8 +162,25 @@ impl Conn {
         self.read_timer = timer(self.deadlines.read.filter(|_| !endless));
         self.write_timer = timer(self.deadlines.write.filter(|_| !endless));
         self.leftover_timer = None;
-        self.info.set_answered(false);
+        self.info.begin();
         self.lingers = true;
+    }
+
+    /// Admits a request that ends with its head, the first `head` bytes of what has arrived, and hands that out.
+    pub fn begin(&mut self, head: usize) -> Bytes {
+        self.admit(0, Framing::Length(0));
+        self.phase = Phase::Body;
+        let head = self.inbound.split_to(head).freeze();
+        self.give_back_empty();
+        head
+    }
+
+    /// What waits to be sent, with room for so much more of it and a small body.
+    pub fn gathered(&mut self, room: usize) -> &mut BytesMut {
+        if self.outbound.capacity() == 0 {
+            self.outbound.reserve(room + SMALL_BODY);
+        }
+        &mut self.outbound
     }
 
     /// Closes the books on a request: whether the connection can carry another one.

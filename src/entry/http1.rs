@@ -1,8 +1,8 @@
 //! HTTP/1 on one connection: the keep-alive loop.
 //!
-//! Between requests a connection is this small future and nothing else; Pingora's session, with its buffers and its large
-//! futures, lives only while a request does. The head is awaited here, under one deadline and one size limit, passes the
-//! gate, and only then becomes a session.
+//! Between requests a connection is this small future and nothing else; what answers a request, with its buffers and its large
+//! futures, lives only while the request does. The head is awaited here, under one deadline and one size limit, passes the
+//! gate, and only then becomes a request (`request`), or a session of Pingora's when it does not end with its head.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,43 +11,55 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{Digest, GetProxyDigest, GetSocketDigest};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::conn::{Conn, Framing};
-use super::{ALLOW, Entry, Refused, http2, target};
+use super::request::{self, Home, Http1Request};
+use super::{ALLOW, App, Entry, Refused, http2, target};
 use crate::gate::{self, Body, ChunkScanner, Refusal};
 use crate::reply::Reply;
 
 /// Serves requests until the connection ends. `due` is when the first head has to be here, if a clock runs already.
 pub async fn serve<A>(mut conn: Conn, entry: &Arc<Entry<A>>, mut due: Option<Instant>)
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: App,
 {
     let mut first = true;
     let rest = Rest::new(entry);
     tokio::pin!(rest);
+    let (home, digest) = (Arc::<Home>::default(), Arc::new(digest(&conn)));
     while let Some(head) = next_head(&mut conn, entry, rest.as_mut(), first, due.take()).await {
-        match head {
-            Arrival::Request(mut length, framing) => {
-                if let Some(plain) = target::plain(&conn.pending()[..length]) {
-                    conn.replace(length, &plain);
-                    length = plain.len();
-                }
-                conn.admit(length, framing);
-            }
+        let (mut length, head) = match head {
+            Arrival::Request(length, head) => (length, head),
             Arrival::Http2 => return http2::serve(conn, entry, None).await,
             Arrival::Refused(refusal) => return refuse(conn, entry, &refusal).await,
+        };
+        if let Some(plain) = target::plain(&conn.pending()[..length]) {
+            conn.replace(length, &plain);
+            length = plain.len();
         }
-        let session = ServerSession::new_http1(Box::new(conn));
         let asked = entry.count.begins();
-        let Some(reused) = entry.app.process_new_http(session, &entry.shutdown).await else { return };
+        let back = if request::fits(&head) {
+            match Http1Request::new(conn, length, &head, &home, &digest) {
+                // Boxed, as everything that a request needs: the connection is here for long.
+                Ok(request) => Box::pin(entry.app.answer(Box::new(request), &entry.shutdown)).await,
+                Err(conn) => return refuse(*conn, entry, &UNREADABLE).await,
+            }
+            home.take()
+        } else {
+            conn.admit(length, framing(&head, &entry.settings.head));
+            let session = ServerSession::new_http1(Box::new(conn));
+            let reused = entry.app.take(session, &entry.shutdown).await;
+            reused.and_then(|reused| reused.consume().0.into_any().downcast::<Conn>().ok()).map(|conn| *conn)
+        };
         drop(asked);
-        let (stream, _) = reused.consume();
-        let Ok(same) = stream.into_any().downcast::<Conn>() else { return };
-        conn = *same;
+        conn = match back {
+            Some(conn) => conn,
+            None => return,
+        };
         if !conn.finish() {
             return;
         }
@@ -55,9 +67,14 @@ where
     }
 }
 
+/// What Pingora's types say of a connection.
+pub(super) fn digest(conn: &Conn) -> Digest {
+    Digest { proxy_digest: conn.get_proxy_digest(), socket_digest: conn.get_socket_digest(), ..Digest::default() }
+}
+
 /// What the first bytes of a request turned out to be.
 enum Arrival {
-    Request(usize, Framing),
+    Request(usize, gate::Head),
     Http2,
     Refused(Refusal),
 }
@@ -87,7 +104,7 @@ async fn next_head<A>(
             }
         } else if let Some(length) = gate::end_of_head(conn.pending(), searched) {
             return Some(match gate::head(&conn.pending()[..length], &entry.settings.head) {
-                Ok(head) => Arrival::Request(length, framing(&head, &entry.settings.head)),
+                Ok(head) => Arrival::Request(length, head),
                 Err(refusal) => Arrival::Refused(refusal),
             });
         }
@@ -230,6 +247,8 @@ fn wire(refusal: &Refusal) -> Vec<u8> {
 
 /// Client connection preface. RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const UNREADABLE: Refusal = Refusal { status: 400, reason: "bad_request", detail: "the head cannot be read" };
 
 const TOO_SLOW: Refusal =
     Refusal { status: 408, reason: "client_timeout", detail: "the request head did not arrive in time" };

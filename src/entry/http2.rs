@@ -1,4 +1,4 @@
-//! HTTP/2 on one connection: streams that pass the gate become sessions of Pingora's, each a task of its own.
+//! HTTP/2 on one connection: streams that pass the gate become requests, each a task of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,7 @@ use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response, StatusCode, header};
-use pingora_core::apps::HttpServerApp;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::{Digest, GetProxyDigest, GetSocketDigest};
+use pingora_core::protocols::Digest;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::conn::Conn;
@@ -17,7 +15,7 @@ use super::count::{Bounds, Count};
 use super::floods::Alarm;
 use super::info::ConnInfo;
 use super::stream::Http2Stream;
-use super::{ALLOW, Entry, Refused};
+use super::{ALLOW, App, Entry, Refused, http1};
 use crate::gate::{self, Refusal};
 use crate::reply::Reply;
 
@@ -25,17 +23,13 @@ use crate::reply::Reply;
 /// a clock runs already.
 pub async fn serve<A>(mut conn: Conn, entry: &Arc<Entry<A>>, due: Option<Instant>)
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: App,
 {
     let alarm = conn.speak_http2();
     let streams = Streams {
         entry: entry.clone(),
         info: conn.info().clone(),
-        digest: Arc::new(Digest {
-            proxy_digest: conn.get_proxy_digest(),
-            socket_digest: conn.get_socket_digest(),
-            ..Digest::default()
-        }),
+        digest: Arc::new(http1::digest(&conn)),
         open: Arc::default(),
         refused: 0,
     };
@@ -56,7 +50,7 @@ struct Streams<A> {
 
 impl<A> Streams<A>
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: App,
 {
     /// Accepting is what drives the connection, so it goes on until the last stream has ended.
     async fn serve(mut self, mut connection: Connection<Conn, Bytes>, alarm: &Alarm) {
@@ -120,7 +114,7 @@ where
         let entry = self.entry.clone();
         tokio::spawn(async move {
             let (_counted, _asked) = (counted, entry.count.begins());
-            entry.app.process_new_http(ServerSession::new_custom(Box::new(stream)), &entry.shutdown).await;
+            entry.app.answer(Box::new(stream), &entry.shutdown).await;
         });
         true
     }

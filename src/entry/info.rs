@@ -27,6 +27,8 @@ pub struct ConnInfo {
     framing_broken: AtomicBool,
     /// Whether the response to the request at hand has ended. HTTP/1 only.
     answered: AtomicBool,
+    /// Whether the connection ends with the request at hand. HTTP/1 only.
+    closes: AtomicBool,
 }
 
 impl ConnInfo {
@@ -43,6 +45,7 @@ impl ConnInfo {
             tls,
             framing_broken: AtomicBool::new(false),
             answered: AtomicBool::new(false),
+            closes: AtomicBool::new(false),
         }
     }
 
@@ -56,9 +59,25 @@ impl ConnInfo {
         self.framing_broken.load(Ordering::Acquire)
     }
 
-    /// Notes whether the response to the request at hand has ended; what is left of the request then has little time.
-    pub fn set_answered(&self, answered: bool) {
-        self.answered.store(answered, Ordering::Relaxed);
+    /// A request of HTTP/1 begins.
+    pub(super) fn begin(&self) {
+        self.answered.store(false, Ordering::Relaxed);
+        self.closes.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that the response to the request at hand has ended; what is left of the request then has little time.
+    pub fn set_answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the connection closed after the response to the request at hand.
+    pub fn close(&self) {
+        self.closes.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection closes after the response to the request at hand.
+    pub fn closes(&self) -> bool {
+        self.closes.load(Ordering::Relaxed)
     }
 
     /// Whether the response to the request at hand has ended.

@@ -10,17 +10,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::apps::HttpServerApp;
 use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 
-use super::{Entry, admit};
+use super::{App, Entry, admit};
 
 /// Closes a listener that nobody else accepts from: no other task, and no other process, which would lose the socket with it.
 pub async fn last_call<A>(listener: TcpListener, entry: &Arc<Entry<A>>)
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: App,
 {
     // The runtime may not have heard yet of a connection that waits, so the kernel is asked itself.
     let listener = match listener.into_std() {

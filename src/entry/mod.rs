@@ -3,6 +3,7 @@
 //! Accepting, keep-alive, deadlines and counting are ours (Pingora's listeners, signal handling and idle closing are not
 //! used), because losing no request while draining hangs on them. `entry` knows no routes.
 
+mod app;
 mod conn;
 mod count;
 mod floods;
@@ -11,7 +12,9 @@ mod http2;
 mod info;
 mod last_call;
 mod overdue;
+mod request;
 mod secure;
+mod sending;
 mod stream;
 mod target;
 mod wire;
@@ -22,11 +25,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pingora_core::apps::HttpServerApp;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+pub use app::App;
 pub use count::{Bounds, Count};
 pub use info::{ConnInfo, Deadlines, Handshake};
 pub use last_call::last_call;
@@ -42,7 +45,7 @@ use wire::Wire;
 pub struct Entry<A> {
     /// `web` or `webSecure`.
     pub name: Arc<str>,
-    /// Pingora's proxy (or anything that takes HTTP sessions).
+    /// What answers requests.
     pub app: Arc<A>,
     /// Limits and deadlines.
     pub settings: Settings,
@@ -115,7 +118,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts until `stop` turns true; what was accepted lives on. Several may accept from one socket.
 pub async fn run<A>(listener: Arc<TcpListener>, entry: Arc<Entry<A>>, mut stop: watch::Receiver<bool>)
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: App,
 {
     loop {
         let accepted = tokio::select! {
@@ -135,7 +138,7 @@ where
 
 fn admit<A>(stream: TcpStream, peer: SocketAddr, entry: &Arc<Entry<A>>)
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: App,
 {
     let Some(counted) = entry.count.admit(peer.ip().to_canonical(), entry.settings.bounds) else {
         log::debug!(entry_point = &*entry.name, peer:% = peer; "Too many connections, closed a new one");

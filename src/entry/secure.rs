@@ -3,7 +3,6 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use pingora_core::apps::HttpServerApp;
 use rustls::server::{Accepted, Acceptor};
 use rustls::{HandshakeKind, InvalidMessage, ServerConnection};
 use tokio::io::AsyncWriteExt;
@@ -14,7 +13,7 @@ use tokio_rustls::server::{StartHandshake, TlsStream};
 use super::conn::Conn;
 use super::info::Handshake;
 use super::wire::Wire;
-use super::{Arrived, ConnInfo, Entry, http1, http2};
+use super::{App, Arrived, ConnInfo, Entry, http1, http2};
 use crate::tls::{ClientCertificate, Keeper};
 
 /// What an entry point needs to end TLS.
@@ -45,7 +44,7 @@ pub enum Ended {
 /// Shakes hands, then serves requests until the connection ends.
 pub async fn serve<A>(arrived: Arrived, entry: &Arc<Entry<A>>)
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: App,
 {
     let Some(secure) = &entry.secure else { return };
     let due = entry.settings.deadlines.head.map(|limit| Instant::now() + limit);

@@ -315,7 +315,12 @@ impl Session for Http2Stream {
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let mut last = false;
         for task in tasks {
-            last |= self.step(task).await.map_err(|error| error.into_down())?;
+            // That is the backend's, not the client's.
+            let HttpTask::Failed(error) = task else {
+                last |= self.step(task).await.map_err(|error| error.into_down())?;
+                continue;
+            };
+            return Err(error);
         }
         if last {
             self.end().map_err(|error| error.into_down())?;

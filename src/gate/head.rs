@@ -98,6 +98,30 @@ pub fn head(head: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     Ok(Head { start, ..head })
 }
 
+/// A head that has passed, cut into its parts.
+pub struct Parts<'a, I> {
+    /// The method.
+    pub method: &'a [u8],
+    /// The request target.
+    pub target: &'a [u8],
+    /// Names and values of the fields, as they were sent but for blanks around a value.
+    pub fields: I,
+}
+
+/// Cuts a head that has passed, without the empty line before it, into its parts.
+pub fn parts(head: &[u8]) -> Parts<'_, impl Iterator<Item = (&[u8], &[u8])>> {
+    let mut rest = head;
+    let mut line = move || next_line(&mut rest).unwrap_or_default();
+    let mut words = line().split(|byte| *byte == b' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let fields = std::iter::from_fn(move || {
+        let line = line();
+        let colon = memchr(b':', line)?;
+        Some((&line[..colon], trim(&line[colon + 1..])))
+    });
+    Parts { method, target, fields }
+}
+
 /// Length of the empty line that may precede a request.
 fn empty_line(buf: &[u8]) -> usize {
     if buf.starts_with(b"\r\n") { 2 } else { 0 }

@@ -8,6 +8,7 @@
 //! | function | looks at | used for |
 //! |---|---|---|
 //! | [`end_of_head`], [`head()`] | the bytes of an HTTP/1 head | the entry point |
+//! | [`parts`] | a head that passed | the entry point |
 //! | [`ChunkScanner`] | the bytes of a chunked body, as they stream | the entry point |
 //! | [`semantics()`] | a parsed HTTP/2 head | the entry point |
 //! | [`authority`] | `Host` and `:authority` | both |
@@ -25,7 +26,7 @@ mod semantics;
 use std::fmt;
 
 pub use chunk::{ChunkScanner, Progress};
-pub use head::{Body, Head, end_of_head, head, too_large};
+pub use head::{Body, Head, Parts, end_of_head, head, parts, too_large};
 pub use host::{Authority, authority};
 pub use path::{CanonicalPath, path};
 pub use semantics::semantics;

@@ -275,7 +275,7 @@ pub fn serves_stale(session: &mut Session, ctx: &mut Ctx, error: Option<&Error>)
         cached.outcome = Outcome::StaleError;
         // After an error Pingora closes the connection; the client has to know.
         if !matches!(error.etype, ErrorType::HTTPStatus(_)) {
-            session.set_keepalive(None);
+            super::close(session, ctx);
         }
     }
     serves

@@ -11,7 +11,7 @@ use http::{StatusCode, header};
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
-use pingora_proxy::{ProxyHttp, Session};
+use pingora_proxy::Session;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ctx::Ctx;
@@ -42,7 +42,8 @@ pub async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> R
     }
 }
 
-fn fits(session: &mut Session, ctx: &Ctx) -> bool {
+/// Whether a request may go without Pingora's way to the backend.
+pub fn fits(session: &mut Session, ctx: &Ctx) -> bool {
     // What a route says about failing backends is done on Pingora's way.
     ctx.route().is_some_and(|route| route.limits.is_plain() && route.upstream.is_plain())
         && !session.cache.enabled()
@@ -95,14 +96,14 @@ async fn exchange(
     let request = request(session, ctx, backend)?;
     connection.send(&request).await?;
     let mut head = response_head(gateway, session, ctx, connection).await?;
-    gateway.upstream_response_filter(session, &mut head, ctx).await?;
-    gateway.response_filter(session, &mut head, ctx).await?;
+    gateway.came(session, &head, ctx)?;
+    gateway.dress(session, &mut head, ctx).await?;
     // A page of ours went out instead.
     if ctx.discard.is_some() {
         return Ok(());
     }
     let mut done = connection.is_done();
-    session.write_response_tasks(vec![HttpTask::Header(head, done)]).await?;
+    session.as_downstream_mut().response_duplex_vec(vec![HttpTask::Header(head, done)]).await?;
     while !done {
         let piece = tokio::select! {
             biased;
@@ -113,14 +114,16 @@ async fn exchange(
             Ok(piece) => piece,
             // What has arrived goes out before the end of the connection tells that it is not all.
             Err(error) => {
-                let failed =
-                    session.write_response_tasks(vec![HttpTask::Body(None, false), HttpTask::Failed(error)]).await;
+                let failed = session
+                    .as_downstream_mut()
+                    .response_duplex_vec(vec![HttpTask::Body(None, false), HttpTask::Failed(error)])
+                    .await;
                 return failed.map(|_| ());
             }
         };
         done = body.is_none() || connection.is_done();
-        gateway.response_body_filter(session, &mut body, done, ctx)?;
-        done |= session.write_response_tasks(vec![HttpTask::Body(body, done)]).await?;
+        gateway.pass(session, &mut body, done, ctx)?;
+        done |= session.as_downstream_mut().response_duplex_vec(vec![HttpTask::Body(body, done)]).await?;
     }
     Ok(())
 }
@@ -159,9 +162,9 @@ async fn response_head(
         if !is_interim(&head) || head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(head);
         }
-        gateway.upstream_response_filter(session, &mut head, ctx).await?;
-        gateway.response_filter(session, &mut head, ctx).await?;
-        session.write_response_tasks(vec![HttpTask::Header(head, false)]).await?;
+        gateway.came(session, &head, ctx)?;
+        gateway.dress(session, &mut head, ctx).await?;
+        session.as_downstream_mut().response_duplex_vec(vec![HttpTask::Header(head, false)]).await?;
     }
 }
 

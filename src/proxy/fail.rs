@@ -273,7 +273,7 @@ pub async fn refuse(session: &mut Session, ctx: &mut Ctx, verdict: Verdict) -> F
         exchange.why = verdict.why;
     }
     if session.response_written().is_none_or(is_interim) {
-        session.set_keepalive(None);
+        super::close(session, ctx);
         // The client may be gone by now; then there is nobody to tell.
         let _ = respond::reply(session, ctx, &verdict.reply, Form::Routed).await;
     }

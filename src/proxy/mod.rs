@@ -2,7 +2,7 @@
 //!
 //! What a phase does stands in its own file: `arrive` (who asks, which route), `attempt` (which backend, how long), `own` (the
 //! gateway's endpoints), `forward` (the upstream request), `direct` (exchanges that go without Pingora's way to the backend),
-//! `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
+//! `door` (requests that need nothing of Pingora's way), `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
 
 pub(crate) mod arrive;
 mod attempt;
@@ -11,6 +11,7 @@ mod ctx;
 mod decode;
 mod direct;
 mod discard;
+mod door;
 mod encode;
 mod fail;
 pub(crate) mod forward;
@@ -42,6 +43,8 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 
 pub use ctx::{Ctx, Plan};
+use door::Begun;
+pub use door::Door;
 use respond::Form;
 
 use crate::exchange::Reason;
@@ -50,7 +53,8 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Outcome;
 
-/// Pingora's application: routes requests by the snapshot in force.
+/// Pingora's application: routes requests by the snapshot in force. Clones are the same gateway.
+#[derive(Clone)]
 pub struct Gateway {
     /// The configuration in force.
     pub live: Arc<ArcSwap<Snapshot>>,
@@ -77,36 +81,21 @@ impl Gateway {
     fn debug(&self) -> bool {
         self.live.load().debug
     }
-}
 
-#[async_trait]
-impl ProxyHttp for Gateway {
-    type CTX = Ctx;
-
-    fn new_ctx(&self) -> Ctx {
-        Ctx::new(self.live.load_full())
-    }
-
-    /// Response compression and the like come as middlewares; Pingora's modules would cost every request.
-    fn init_downstream_modules(&self, _: &mut HttpModules) {}
-
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        if self.control.draining() {
-            session.set_keepalive(None);
-        }
-        if refresh::arrive(session, ctx) {
-            return Ok(());
-        }
-        session.set_total_drain_timeout(Some(DRAIN_BODY));
+    /// A request has arrived: what is it, and what is to be done with it?
+    fn begin(&self, session: &mut Session, ctx: &mut Ctx) {
         // Interim responses came with HTTP/1.1. RFC 9110 §15.2.
         if session.req_header().version == Version::HTTP_10 {
             session.set_ignore_info_resp(true);
         }
         arrive::arrive(session, ctx);
-        Ok(())
+        if self.control.draining() {
+            close(session, ctx);
+        }
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    /// Lets a request pass, or answers it; whether it was answered.
+    async fn admit(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         match &ctx.plan {
             Plan::Route(_) if refresh::is(ctx) => return Ok(false),
             Plan::Route(route) => {
@@ -130,6 +119,148 @@ impl ProxyHttp for Gateway {
             Plan::Unknown => return Error::e_explain(ErrorType::InternalError, "a request without a plan"),
         }
         Ok(true)
+    }
+
+    /// The head of a backend's response is there, and may be let go for another attempt.
+    fn came(&self, session: &mut Session, head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if is_interim(head) {
+            return Ok(());
+        }
+        respond::check(session, head).map_err(Error::into_up)?;
+        if ctx.deadline.as_mut().is_some_and(|deadline| !deadline.answered()) {
+            return Error::e_explain(ErrorType::ReadTimedout, "the response head came too late")
+                .map_err(|e| e.into_up());
+        }
+        attempt::answered(ctx, head.status.as_u16());
+        if fail::lets_go(self, session, ctx, head.status.as_u16()) {
+            return Error::e_explain(ErrorType::Custom("LetGo"), "the response is not wanted").map_err(|e| e.into_up());
+        }
+        ctx.answered = true;
+        cached::came(session, ctx, head);
+        if let (StatusCode::SWITCHING_PROTOCOLS, Some(deadline)) = (head.status, &mut ctx.deadline) {
+            deadline.stop();
+        }
+        Ok(())
+    }
+
+    /// The head of a response goes to the client.
+    async fn dress(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if is_interim(head) {
+            return Ok(());
+        }
+        if self.control.draining() {
+            close(session, ctx);
+        }
+        ctx.status = head.status.as_u16();
+        ctx.stream = streams::Stream::of(head, &self.metrics);
+        if respond::is_all(session, head) {
+            answered(session, ctx);
+        }
+        keep_client(session, ctx);
+        cached::dress(session, ctx, head)?;
+        respond::head(session, ctx, head).await?;
+        if ctx.discard.is_some() {
+            answered(session, ctx);
+        }
+        Ok(())
+    }
+
+    /// A piece of a response's body goes to the client.
+    fn pass(&self, session: &Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+        if let Some(discard) = &mut ctx.discard {
+            *body = None;
+            if end {
+                discard.stop();
+            }
+        }
+        if let Some(gunzip) = &mut ctx.gunzip {
+            let plain = gunzip.feed(body.as_deref().unwrap_or_default(), end);
+            let plain = plain.or_err(ErrorType::ReadError, "unpacking the response").map_err(|e| e.into_up())?;
+            *body = (!plain.is_empty()).then_some(plain);
+        }
+        if let Some(encoder) = &mut ctx.encoder {
+            let packed = encoder.feed(body.as_deref().unwrap_or_default(), end);
+            let packed = packed.or_err(ErrorType::InternalError, "packing the response")?;
+            *body = (!packed.is_empty()).then_some(packed);
+        }
+        ctx.sent_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
+        if let Some(deadline) = &mut ctx.deadline {
+            deadline.moved();
+        }
+        if end {
+            ctx.deadline = None;
+            ctx.stop_upstream_clock();
+            answered(session, ctx);
+        }
+        Ok(())
+    }
+
+    /// Answers a request that came to nothing, where no answer has begun. The connection ends with it.
+    async fn fail(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        if ctx.discard.is_some() {
+            return FailToProxy { error_code: ctx.status, can_reuse_downstream: false };
+        }
+        if let Some(verdict) = ctx.refusal.take() {
+            return fail::refuse(session, ctx, verdict).await;
+        }
+        let failure = fail::judge(error, ctx);
+        ctx.ends(failure.reason);
+        if session.response_written().is_some_and(|head| !is_interim(head)) {
+            return FailToProxy { error_code: ctx.status, can_reuse_downstream: false };
+        }
+        ctx.status = failure.status.as_u16();
+        fail::log(&failure, error, session, ctx);
+        if failure.reason != Reason::ClientGone {
+            close(session, ctx);
+            let reply = fail::reply(&failure, ctx);
+            // The client may be gone by now; then there is nobody to tell.
+            let _ = respond::reply(session, ctx, &reply, Form::Routed).await;
+        }
+        FailToProxy { error_code: failure.status.as_u16(), can_reuse_downstream: false }
+    }
+
+    /// The exchange is over, whatever it came to.
+    fn ended(&self, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
+        ctx.stop_upstream_clock();
+        cached::ended(ctx);
+        if refresh::is(ctx) {
+            return;
+        }
+        if let Some(discard) = &mut ctx.discard {
+            discard.stop();
+        }
+        if error.is_none() {
+            attempt::succeeded(ctx);
+        }
+        record::record(self, session, error, ctx);
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(self.live.load_full())
+    }
+
+    /// Response compression and the like come as middlewares; Pingora's modules would cost every request.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        if refresh::arrive(session, ctx) {
+            return Ok(());
+        }
+        session.set_total_drain_timeout(Some(DRAIN_BODY));
+        match Begun::take(session) {
+            Some(begun) => *ctx = begun,
+            None => self.begin(session, ctx),
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        self.admit(session, ctx).await
     }
 
     /// Entries are fetched anew beside the requests that get them stale.
@@ -276,45 +407,11 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if !is_interim(head) {
-            respond::check(session, head).map_err(Error::into_up)?;
-            if ctx.deadline.as_mut().is_some_and(|deadline| !deadline.answered()) {
-                return Error::e_explain(ErrorType::ReadTimedout, "the response head came too late")
-                    .map_err(|e| e.into_up());
-            }
-            attempt::answered(ctx, head.status.as_u16());
-            if fail::lets_go(self, session, ctx, head.status.as_u16()) {
-                return Error::e_explain(ErrorType::Custom("LetGo"), "the response is not wanted")
-                    .map_err(|e| e.into_up());
-            }
-            ctx.answered = true;
-            cached::came(session, ctx, head);
-            if let (StatusCode::SWITCHING_PROTOCOLS, Some(deadline)) = (head.status, &mut ctx.deadline) {
-                deadline.stop();
-            }
-        }
-        Ok(())
+        self.came(session, head, ctx)
     }
 
     async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-        if is_interim(head) {
-            return Ok(());
-        }
-        if self.control.draining() {
-            session.set_keepalive(None);
-        }
-        ctx.status = head.status.as_u16();
-        ctx.stream = streams::Stream::of(head, &self.metrics);
-        if respond::is_all(session, head) {
-            answered(session, ctx);
-        }
-        keep_client(session, ctx);
-        cached::dress(session, ctx, head)?;
-        respond::head(session, ctx, head).await?;
-        if ctx.discard.is_some() {
-            answered(session, ctx);
-        }
-        Ok(())
+        self.dress(session, head, ctx).await
     }
 
     fn response_body_filter(
@@ -324,32 +421,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        if let Some(discard) = &mut ctx.discard {
-            *body = None;
-            if end {
-                discard.stop();
-            }
-        }
-        if let Some(gunzip) = &mut ctx.gunzip {
-            let plain = gunzip.feed(body.as_deref().unwrap_or_default(), end);
-            let plain = plain.or_err(ErrorType::ReadError, "unpacking the response").map_err(|e| e.into_up())?;
-            *body = (!plain.is_empty()).then_some(plain);
-        }
-        if let Some(encoder) = &mut ctx.encoder {
-            let packed = encoder.feed(body.as_deref().unwrap_or_default(), end);
-            let packed = packed.or_err(ErrorType::InternalError, "packing the response")?;
-            *body = (!packed.is_empty()).then_some(packed);
-        }
-        ctx.sent_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
-        if let Some(deadline) = &mut ctx.deadline {
-            deadline.moved();
-        }
-        if end {
-            ctx.deadline = None;
-            ctx.stop_upstream_clock();
-            answered(session, ctx);
-        }
-        Ok(None)
+        self.pass(session, body, end, ctx).map(|()| None)
     }
 
     /// Trailers that nobody announced, behind a body that is being packed: what they end has to go out. Pingora writes either
@@ -383,41 +455,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
-        if ctx.discard.is_some() {
-            return FailToProxy { error_code: ctx.status, can_reuse_downstream: false };
-        }
-        if let Some(verdict) = ctx.refusal.take() {
-            return fail::refuse(session, ctx, verdict).await;
-        }
-        let failure = fail::judge(error, ctx);
-        ctx.ends(failure.reason);
-        if session.response_written().is_some_and(|head| !is_interim(head)) {
-            return FailToProxy { error_code: ctx.status, can_reuse_downstream: false };
-        }
-        ctx.status = failure.status.as_u16();
-        fail::log(&failure, error, session, ctx);
-        if failure.reason != Reason::ClientGone {
-            session.set_keepalive(None);
-            let reply = fail::reply(&failure, ctx);
-            // The client may be gone by now; then there is nobody to tell.
-            let _ = respond::reply(session, ctx, &reply, Form::Routed).await;
-        }
-        FailToProxy { error_code: failure.status.as_u16(), can_reuse_downstream: false }
+        self.fail(session, error, ctx).await
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        ctx.stop_upstream_clock();
-        cached::ended(ctx);
-        if refresh::is(ctx) {
-            return;
-        }
-        if let Some(discard) = &mut ctx.discard {
-            discard.stop();
-        }
-        if error.is_none() {
-            attempt::succeeded(ctx);
-        }
-        record::record(self, session, error, ctx);
+        self.ended(session, error, ctx);
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
@@ -433,7 +475,15 @@ impl ProxyHttp for Gateway {
 /// as long as an HTTP/2 backend might want it. A stream of HTTP/2 knows by itself.
 fn answered(session: &Session, ctx: &Ctx) {
     if let (Some(conn), true) = (&ctx.conn, session.req_header().version != Version::HTTP_2) {
-        conn.set_answered(true);
+        conn.set_answered();
+    }
+}
+
+/// Has the client's connection closed after this response. HTTP/1 only.
+fn close(session: &mut Session, ctx: &Ctx) {
+    session.set_keepalive(None);
+    if let Some(conn) = &ctx.conn {
+        conn.close();
     }
 }
 

@@ -111,7 +111,7 @@ async fn replace(
     let length = Length::of(head);
     let given_up = length.ends_exchange(session);
     if given_up {
-        session.set_keepalive(None);
+        super::close(session, ctx);
     }
     write(session, ctx, own, body, Form::Routed).await.map_err(Error::into_down)?;
     // A connection of HTTP/2 is shared with others.
@@ -217,7 +217,7 @@ fn unpack(ctx: &mut Ctx, head: &mut ResponseHeader) {
 pub async fn reply(session: &mut Session, ctx: &mut Ctx, reply: &Reply, form: Form) -> Result<()> {
     let (content_type, body) = reply.content(&session.req_header().headers);
     if reply.closes {
-        session.set_keepalive(None);
+        super::close(session, ctx);
     }
     let mut head = ResponseHeader::build(reply.status, Some(8))?;
     for (name, value) in &reply.headers {

@@ -29,7 +29,7 @@ use crate::config::{Config, EntryPoint, Examined, Gateway as GatewayConfig, Sour
 use crate::crypto;
 use crate::entry::{self, Bounds, Deadlines, Entry, Moment, Refused, Secure, Settings};
 use crate::exchange::Reason;
-use crate::proxy::Gateway;
+use crate::proxy::{Door, Gateway};
 use crate::snapshot::head_limits;
 use crate::telemetry::log::{self as logging, LogHandle};
 use crate::telemetry::metrics::Upgraded;
@@ -174,10 +174,10 @@ fn entry(
     process: &Arc<Process>,
     gateway: &GatewayConfig,
     point: &Bound,
-    app: Arc<HttpProxy<Gateway>>,
+    app: Arc<Door>,
     shutdown: watch::Receiver<bool>,
     drain_idle: Moment,
-) -> Entry<HttpProxy<Gateway>> {
+) -> Entry<Door> {
     let metrics = process.metrics().clone();
     Entry {
         name: point.name.into(),
@@ -200,7 +200,7 @@ fn secure(process: &Process) -> Secure {
     Secure { keeper: process.certificates().clone(), ended: Arc::new(move |ended| handshakes[ended as usize].inc()) }
 }
 
-fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threads: usize) -> HttpProxy<Gateway> {
+fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threads: usize) -> Door {
     let conf = ServerConf {
         threads,
         upstream_keepalive_pool_size: most_kept(gateway.transport.max_idle_conns).div_ceil(threads),
@@ -213,9 +213,9 @@ fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threa
         access: log.access(),
         control: Arc::new(process.clone()),
     };
-    let mut proxy = HttpProxy::new(app, Arc::new(conf));
-    proxy.handle_init_modules();
-    proxy
+    let mut pingora = HttpProxy::new(app.clone(), Arc::new(conf));
+    pingora.handle_init_modules();
+    Door::new(app, pingora)
 }
 
 fn http2(gateway: &GatewayConfig) -> h2::server::Builder {

@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use pingora_proxy::HttpProxy;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,7 +16,7 @@ use super::control::Tally;
 use super::upgrade::Estate;
 use crate::config::EntryPoints;
 use crate::entry::{self, Count, Entry};
-use crate::proxy::Gateway;
+use crate::proxy::Door;
 
 /// An entry point whose address is ours.
 pub struct Bound {
@@ -72,7 +71,7 @@ pub struct Points(Vec<Point>);
 
 struct Point {
     name: &'static str,
-    entry: Arc<Entry<HttpProxy<Gateway>>>,
+    entry: Arc<Entry<Door>>,
     socket: Socket,
     accepting: Vec<JoinHandle<()>>,
 }
@@ -88,13 +87,7 @@ pub enum Leaving {
 
 impl Points {
     /// Begins to accept connections, with so many tasks, until told to stop.
-    pub fn open(
-        &mut self,
-        bound: Bound,
-        entry: Entry<HttpProxy<Gateway>>,
-        acceptors: usize,
-        stop: &watch::Receiver<bool>,
-    ) {
+    pub fn open(&mut self, bound: Bound, entry: Entry<Door>, acceptors: usize, stop: &watch::Receiver<bool>) {
         let (entry, listener) = (Arc::new(entry), &bound.socket.listener);
         let accept = |_| tokio::spawn(entry::run(listener.clone(), entry.clone(), stop.clone()));
         let accepting = (0..acceptors).map(accept).collect();

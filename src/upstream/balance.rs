@@ -41,6 +41,7 @@ pub struct Upstream {
     line: Arc<Line>,
     /// Whether any backend is watched or bounded.
     guarded: bool,
+    direct: bool,
     ejecting: Mutex<()>,
 }
 
@@ -166,6 +167,7 @@ impl Upstream {
             Ring::new(backends.iter().map(|backend| (backend.name(), if equal { 1 } else { backend.weight })))
         });
         Self {
+            direct: backends.iter().all(|backend| backend.is_direct()),
             guarded: backends.iter().any(|backend| backend.guard.is_some() || backend.shared.is_some()),
             name,
             backends: backends.into(),
@@ -287,6 +289,11 @@ impl Upstream {
         }
         let addresses = self.backends.iter().map(|b| b.origin.breadth());
         addresses.sum::<usize>().clamp(1, MAX_ATTEMPTS)
+    }
+
+    /// Whether every backend takes requests that go without Pingora's way.
+    pub fn is_direct(&self) -> bool {
+        self.direct
     }
 
     /// Whether nothing is learned from requests, bounded or tried again: any way of sending them will do.
