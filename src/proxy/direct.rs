@@ -108,42 +108,45 @@ async fn head(
 
 /// Passes a response on and keeps its connection.
 async fn relay(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
-    let Answer { backend, mut connection, reused, head } = answer;
-    match pass(gateway, session, ctx, &mut connection, head).await {
+    let reused = answer.reused;
+    match pass(gateway, session, ctx, answer).await {
         Ok(()) => {
-            ctx.deadline = None;
             ctx.stop_upstream_clock();
-            if ctx.discard.is_some() && !connection.is_done() {
-                tokio::spawn(discard(backend, connection));
-            } else {
-                backend.keep(connection);
-            }
             Ok(())
         }
         Err(error) => Err(fail::midway(gateway, session, ctx, error, reused)),
     }
 }
 
-async fn pass(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut Ctx,
-    connection: &mut Connection,
-    mut head: Box<ResponseHeader>,
-) -> Result<()> {
+async fn pass(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
+    let Answer { backend, connection, mut head, .. } = answer;
     ctx.deadline = attempts::deadline_of_rest(ctx, connection.descriptor());
     gateway.upstream_response_filter(session, &mut head, ctx).await?;
     gateway.response_filter(session, &mut head, ctx).await?;
+    let mut done = connection.is_done();
     // A page of ours went out instead.
+    if ctx.discard.is_some() && !done {
+        ctx.deadline = None;
+        tokio::spawn(discard(backend, connection));
+        return Ok(());
+    }
+    // Kept before the client has the end of the response: its next request finds it there.
+    let mut connection = Some(connection);
+    let keep = |ctx: &mut Ctx, connection: Option<Connection>| {
+        ctx.deadline = None;
+        connection.into_iter().for_each(|connection| backend.keep(connection));
+    };
+    if done {
+        keep(ctx, connection.take());
+    }
     if ctx.discard.is_some() {
         return Ok(());
     }
-    let mut done = connection.is_done();
     session.write_response_tasks(vec![HttpTask::Header(head, done)]).await?;
-    while !done {
+    while let (Some(open), false) = (&mut connection, done) {
         let piece = tokio::select! {
             biased;
-            piece = connection.piece() => piece,
+            piece = open.piece() => piece,
             gone = gone(session) => return Err(gone),
         };
         let mut body = match piece {
@@ -155,8 +158,11 @@ async fn pass(
                 return failed.map(|_| ());
             }
         };
-        done = body.is_none() || connection.is_done();
+        done = body.is_none() || open.is_done();
         gateway.response_body_filter(session, &mut body, done, ctx)?;
+        if done {
+            keep(ctx, connection.take());
+        }
         done |= session.write_response_tasks(vec![HttpTask::Body(body, done)]).await?;
     }
     Ok(())
