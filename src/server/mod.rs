@@ -83,6 +83,11 @@ async fn serve(source: Source, examined: Examined, log: LogHandle, workers: Work
     let notify = Arc::new(Notify::of_process());
     tokio::spawn(reap::orphans());
     let process = Process::start(source, examined, log.clone()).map_err(|report| anyhow!("{report}"))?;
+    if let Some(secrets) = birth.tickets()
+        && !process.certificates().tickets().adopt(&secrets)
+    {
+        log::info!("The process before this one had no session tickets that can be resumed");
+    }
     let config = process.config();
     banner::routes(&config);
     log::info!(threads = workers.threads, acceptors = workers.acceptors; "Threads: {workers}");

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::pair::{Certificate, Fault, Part};
 use super::self_signed;
 use super::table::{Sessions, Table};
+use super::tickets::TicketKeys;
 
 /// One a process.
 #[derive(Default)]
@@ -17,6 +18,7 @@ pub struct Keeper {
     /// Certificates by the digest of what they were read from, with what was said of them.
     known: Mutex<HashMap<[u8; 32], Known>>,
     own: Mutex<Option<Arc<Certificate>>>,
+    tickets: Arc<TicketKeys>,
 }
 
 struct Known {
@@ -83,6 +85,11 @@ impl Keeper {
         let made = Arc::new(Certificate::load(pem.as_bytes(), key.as_bytes(), now)?.0);
         *own = Some(made.clone());
         Ok(made)
+    }
+
+    /// Keys of session tickets.
+    pub fn tickets(&self) -> &Arc<TicketKeys> {
+        &self.tickets
     }
 
     /// The sessions of the table in force under this policy.

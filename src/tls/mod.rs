@@ -10,6 +10,7 @@
 //! | [`folder`] | which files of a folder belong together |
 //! | [`index`] | from the name that a client asks for to certificates |
 //! | [`clients`] | who must show a certificate, who may have signed it, what backends hear of it |
+//! | [`tickets`] | keys of session tickets, rotated and handed to the next process |
 //! | [`table`] | the whole, as rustls takes it |
 //! | [`keeper`] | the table in force and what it hands to the next |
 
@@ -20,9 +21,11 @@ pub mod keeper;
 pub mod pair;
 pub mod self_signed;
 pub mod table;
+pub mod tickets;
 
 pub use clients::{ClientAuth, ClientCertificate, Names};
 pub use index::{Index, IndexBuilder};
 pub use keeper::Keeper;
 pub use pair::{Certificate, Fault, Part};
 pub use table::{Least, Settings, Table};
+pub use tickets::TicketKeys;

@@ -5,9 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
-};
+use rustls::server::{ClientHello, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use sha2::{Digest, Sha256};
 
@@ -15,6 +13,7 @@ use super::clients::{ClientAuth, Names};
 use super::index::Index;
 use super::keeper::Keeper;
 use super::pair::{Certificate, Fault};
+use super::tickets::{TicketKeys, Ticketer};
 use crate::crypto;
 
 /// Settings of an entry point with TLS, beside its certificates.
@@ -63,20 +62,23 @@ pub struct Table {
 pub struct Sessions {
     /// Tells policies apart; sessions of one are nothing to another.
     policy: [u8; 32],
-    tickets: Option<Arc<dyn ProducesTickets>>,
+    tickets: Arc<Ticketer>,
     store: Arc<dyn StoresServerSessions>,
 }
 
 impl Sessions {
-    fn new(policy: [u8; 32]) -> Sessions {
-        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new();
-        let tickets = tickets.inspect_err(|error| log::warn!("No session tickets: {error}")).ok();
+    fn new(keys: Arc<TicketKeys>, policy: [u8; 32]) -> Sessions {
+        let tickets = Arc::new(Ticketer::new(keys, policy));
         Sessions { policy, tickets, store: ServerSessionMemoryCache::new(SESSIONS) }
     }
 }
 
 /// Sessions kept for clients that take no tickets, which TLS 1.2 allows.
 const SESSIONS: usize = 1024;
+/// Tickets that a client of TLS 1.3 gets with each connection, and with each that resumes a session: one for its next.
+const TICKETS: usize = 1;
+/// Where it asks for so many. RFC 9149.
+const MOST_TICKETS: usize = 4;
 
 impl Table {
     /// Compiles settings and certificates. `keeper` gives what the table in force has, where nothing changed.
@@ -93,7 +95,8 @@ impl Table {
         let names = Names::of(settings.clients.as_ref());
         let mut sessions = Vec::new();
         let mut config = |policy: [u8; 32], verifier: Option<Arc<dyn ClientCertVerifier>>| {
-            let kept = keeper.sessions(policy).unwrap_or_else(|| Arc::new(Sessions::new(policy)));
+            let kept =
+                keeper.sessions(policy).unwrap_or_else(|| Arc::new(Sessions::new(keeper.tickets().clone(), policy)));
             sessions.push(kept.clone());
             Arc::new(server_config(settings, index.clone(), verifier, &kept))
         };
@@ -165,13 +168,10 @@ fn server_config(
     config.alpn_protocols = settings.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     // All of them are sound; scanners still ask whose order it is.
     config.ignore_client_order = true;
-    match &sessions.tickets {
-        Some(tickets) => {
-            config.ticketer = tickets.clone();
-            config.session_storage = sessions.store.clone();
-        }
-        None => config.session_storage = Arc::new(NoServerSessionStorage {}),
-    }
+    config.ticketer = sessions.tickets.clone();
+    config.session_storage = sessions.store.clone();
+    config.send_tls13_tickets = TICKETS;
+    config.max_tls13_tickets = MOST_TICKETS;
     config
 }
 
