@@ -29,6 +29,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     handshakes: IntCounterVec,
     certificates: IntGaugeVec,
+    ocsp: IntCounterVec,
     streams: IntGaugeVec,
     upgrades: IntCounterVec,
     exploits: IntCounterVec,
@@ -85,6 +86,7 @@ impl Metrics {
             connections: table::CONNECTIONS.gauges(),
             handshakes: table::HANDSHAKES.counters(),
             certificates: table::CERTIFICATES.gauges(),
+            ocsp: table::OCSP.counters(),
             streams: table::STREAMS.gauges(),
             upgrades: table::UPGRADES.counters(),
             exploits: table::EXPLOITS.counters(),
@@ -118,6 +120,7 @@ impl Metrics {
         for counters in [
             &metrics.reloads,
             &metrics.handshakes,
+            &metrics.ocsp,
             &metrics.upgrades,
             &metrics.exploits,
             &metrics.bots,
@@ -174,6 +177,11 @@ impl Metrics {
     /// Counters of handshakes, in the order of [`crate::entry::Ended`].
     pub fn handshakes(&self) -> [IntCounter; 6] {
         ["full", "resumed", "plain", "overdue", "left", "failed"].map(|word| self.handshakes.with_label_values(&[word]))
+    }
+
+    /// Counters of answers of OCSP responders, in the order of [`crate::tls::ocsp::keep::Heard`].
+    pub fn ocsp(&self) -> [IntCounter; 4] {
+        ["good", "revoked", "unknown", "failed"].map(|word| self.ocsp.with_label_values(&[word]))
     }
 
     /// Until when the certificates in force are valid.

@@ -25,6 +25,8 @@ pub struct Settings {
     pub alpn: Vec<String>,
     /// What is asked of clients; nothing when absent.
     pub clients: Option<ClientAuth>,
+    /// Whether the responders that certificates name are asked for what can be stapled.
+    pub ask_responders: bool,
 }
 
 /// The oldest version of TLS spoken. There is nothing older than 1.2.
@@ -56,6 +58,7 @@ pub struct Table {
     certificates: Vec<Arc<Certificate>>,
     sessions: Vec<Arc<Sessions>>,
     digest: [u8; 32],
+    ask_responders: bool,
 }
 
 /// How clients come back without a whole handshake, under one policy for their certificates.
@@ -109,7 +112,8 @@ impl Table {
             _ => config([0; 32], None),
         };
         let digest = digest(settings, &certificates);
-        Ok(Table { open, asking, names: Arc::new(names), index, certificates, sessions, digest })
+        let ask_responders = settings.ask_responders;
+        Ok(Table { open, asking, names: Arc::new(names), index, certificates, sessions, digest, ask_responders })
     }
 
     /// The configuration for a client, and whether it asks for a certificate.
@@ -133,6 +137,11 @@ impl Table {
     /// All certificates, the default one first.
     pub fn certificates(&self) -> &[Arc<Certificate>] {
         &self.certificates
+    }
+
+    /// Whether the responders of certificates are asked.
+    pub fn asks_responders(&self) -> bool {
+        self.ask_responders
     }
 
     pub(super) fn sessions(&self, policy: [u8; 32]) -> Option<&Arc<Sessions>> {
@@ -177,7 +186,7 @@ fn server_config(
 
 fn digest(settings: &Settings, certificates: &[Arc<Certificate>]) -> [u8; 32] {
     let mut hash = Sha256::new();
-    hash.update([settings.least as u8]);
+    hash.update([settings.least as u8, u8::from(settings.ask_responders)]);
     hash.update(settings.alpn.join(","));
     hash.update([0]);
     if let Some(clients) = &settings.clients {
