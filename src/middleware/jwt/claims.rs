@@ -40,10 +40,19 @@ pub fn text(value: &Value) -> Cow<'_, str> {
 pub fn forwarded(value: &Value) -> Option<Cow<'_, str>> {
     let text = match value {
         Value::Number(number) => Cow::Owned(rounded(number)),
-        Value::Array(items) => Cow::Owned(items.iter().map(text).collect::<Vec<_>>().join(",")),
+        Value::Array(items) => Cow::Owned(joined(items)),
         other => text(other),
     };
     (!text.is_empty()).then_some(text)
+}
+
+fn joined(items: &[Value]) -> String {
+    let mut out = String::new();
+    for (place, item) in items.iter().enumerate() {
+        out.push_str(if place > 0 { "," } else { "" });
+        write_value(&mut out, item);
+    }
+    out
 }
 
 fn write_value(out: &mut String, value: &Value) {

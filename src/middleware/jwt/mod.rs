@@ -17,12 +17,14 @@ pub mod expression;
 pub mod jwks;
 pub mod keys;
 mod remote;
+pub mod seen;
 mod settings;
 mod store;
 #[cfg(test)]
 mod tests;
 pub mod token;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -41,6 +43,7 @@ use crate::exchange::Exchange;
 use crate::reply::Reply;
 use claims::ClaimPath;
 use keys::Algorithms;
+use seen::Seen;
 use store::Local;
 use token::{Demands, Fault, Token};
 
@@ -54,6 +57,8 @@ struct Step {
     forward: Vec<(Spelled, ClaimPath)>,
     identity: Vec<HeaderName>,
     keep_authorization: bool,
+    /// Headers of good tokens.
+    seen: Seen,
 }
 
 enum Source {
@@ -91,13 +96,13 @@ impl Middleware for Step {
 impl Step {
     /// The claims of the request's token, if it is good.
     fn examine(&self, head: &RequestHeader) -> Result<Value, Stop> {
-        let token = Token::read(bearer(head)?).map_err(Stop::Fault)?;
-        if !self.algorithms.has(token.algorithm) {
+        let token = Token::read_seen(bearer(head)?, &self.seen).map_err(Stop::Fault)?;
+        if !self.algorithms.has(token.header.algorithm) {
             return Err(Stop::Fault(Fault::WrongAlgorithm));
         }
         let checked = match &self.keys {
             Source::Local(local) => self.check(&token, &local.keys()),
-            Source::Remote(_) if token.key_id.is_none() => Err(Fault::NoKeyId),
+            Source::Remote(_) if token.header.key_id.is_none() => Err(Fault::NoKeyId),
             Source::Remote(remote) => match remote.keys().as_deref() {
                 Some(keys) if !keys.is_empty() => self.check(&token, keys),
                 _ => return Err(Stop::NoKeys),
@@ -109,6 +114,7 @@ impl Step {
     /// Nothing in the claims is looked at before the signature is verified.
     fn check(&self, token: &Token<'_>, keys: &Keys) -> Result<Value, Fault> {
         keys.verify(token)?;
+        token.remember(&self.seen);
         let claims = token.claims()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.demands.check(&claims, now.as_secs_f64())?;
@@ -152,9 +158,12 @@ impl Step {
             head.remove_header(&header::AUTHORIZATION);
         }
         for (name, path) in &self.forward {
-            let text = path.find(claims).and_then(claims::forwarded);
+            let value = path.find(claims).and_then(claims::forwarded).map(|text| match text {
+                Cow::Borrowed(text) => HeaderValue::from_str(text),
+                Cow::Owned(text) => HeaderValue::try_from(text),
+            });
             // A claim with control characters is none that a header can hold.
-            if let Some(value) = text.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
+            if let Some(Ok(value)) = value {
                 name.ask(head, value);
             }
         }

@@ -30,13 +30,13 @@ impl Keys {
     /// The fault of the token.
     pub fn verify(&self, token: &Token<'_>) -> Result<(), Fault> {
         let set = match self {
-            Keys::One(key) => return outcome(key.verify(token.algorithm, token.signed, &token.signature)),
+            Keys::One(key) => return outcome(key.verify(token.header.algorithm, token.signed, &token.signature)),
             Keys::Named(set) => set,
         };
-        let id = token.key_id.as_deref().ok_or(Fault::NoKeyId)?;
+        let id = token.header.key_id.as_deref().ok_or(Fault::NoKeyId)?;
         let mut fault = Fault::UnknownKey;
         for key in set.of(id) {
-            match outcome(key.verify(token.algorithm, token.signed, &token.signature)) {
+            match outcome(key.verify(token.header.algorithm, token.signed, &token.signature)) {
                 Err(Fault::WrongAlgorithm) if fault == Fault::BadSignature => {}
                 Err(found) => fault = found,
                 Ok(()) => return Ok(()),

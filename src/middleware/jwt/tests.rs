@@ -33,7 +33,7 @@ fn key(signer: &Signer) -> Key {
 /// Whether a key takes a token; `None` when the algorithm is not the key's.
 fn takes(key: &Key, token: &str) -> Option<bool> {
     let token = Token::read(token).ok()?;
-    key.verify(token.algorithm, token.signed, &token.signature)
+    key.verify(token.header.algorithm, token.signed, &token.signature)
 }
 
 #[test]

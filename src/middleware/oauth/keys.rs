@@ -32,7 +32,7 @@ impl Keys {
         let refused = |fault: token::Fault| Fault::Refused(format!("a token is not the provider's: {}", fault.word()));
         let token = Token::read(text).map_err(refused)?;
         // With a shared secret anybody who knows it could sign.
-        if token.algorithm.is_secret() {
+        if token.header.algorithm.is_secret() {
             return Err(refused(token::Fault::WrongAlgorithm));
         }
         let remote = self.remote(url)?;
