@@ -12,6 +12,7 @@
 //!     forwardHeaders: { X-User-ID: sub }
 //! ```
 
+pub mod claim;
 pub mod claims;
 pub mod expression;
 pub mod jwks;
@@ -30,7 +31,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::RequestHeader;
-use serde_json::Value;
 
 pub use remote::{KeySets, Remote};
 pub use settings::Jwt;
@@ -41,6 +41,7 @@ use super::spelled::Spelled;
 use super::{Flow, Middleware, Verdict};
 use crate::exchange::Exchange;
 use crate::reply::Reply;
+use claim::Claim;
 use claims::ClaimPath;
 use keys::Algorithms;
 use seen::Seen;
@@ -94,31 +95,23 @@ impl Middleware for Step {
 }
 
 impl Step {
-    /// The claims of the request's token, if it is good.
-    fn examine(&self, head: &RequestHeader) -> Result<Value, Stop> {
+    /// The claims of the request's token, if its signature is good; nothing in them is looked at before.
+    fn examine(&self, head: &RequestHeader) -> Result<String, Stop> {
         let token = Token::read_seen(bearer(head)?, &self.seen).map_err(Stop::Fault)?;
         if !self.algorithms.has(token.header.algorithm) {
             return Err(Stop::Fault(Fault::WrongAlgorithm));
         }
-        let checked = match &self.keys {
-            Source::Local(local) => self.check(&token, &local.keys()),
+        match &self.keys {
+            Source::Local(local) => local.keys().verify(&token),
             Source::Remote(_) if token.header.key_id.is_none() => Err(Fault::NoKeyId),
             Source::Remote(remote) => match remote.keys().as_deref() {
-                Some(keys) if !keys.is_empty() => self.check(&token, keys),
+                Some(keys) if !keys.is_empty() => keys.verify(&token),
                 _ => return Err(Stop::NoKeys),
             },
-        };
-        checked.map_err(Stop::Fault)
-    }
-
-    /// Nothing in the claims is looked at before the signature is verified.
-    fn check(&self, token: &Token<'_>, keys: &Keys) -> Result<Value, Fault> {
-        keys.verify(token)?;
+        }
+        .map_err(Stop::Fault)?;
         token.remember(&self.seen);
-        let claims = token.claims()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.demands.check(&claims, now.as_secs_f64())?;
-        Ok(claims)
+        token.claims_text().map_err(Stop::Fault)
     }
 
     /// Looks again when the keys were fetched again.
@@ -137,23 +130,31 @@ impl Step {
 
     fn decide<'a>(
         &'a self,
-        examined: Result<Value, Stop>,
+        examined: Result<String, Stop>,
         exchange: &mut Exchange,
         head: &mut RequestHeader,
     ) -> Flow<'a> {
-        match examined {
+        match examined.and_then(|claims| self.check(&claims, head).map_err(Stop::Fault).map(|()| claims)) {
             Ok(claims) => {
                 self.guard.allow();
-                self.tell(&claims, head);
-                exchange.claims = Some(Arc::new(claims));
+                exchange.claims = Some(claims);
                 Flow::Next
             }
             Err(stop) => Flow::Reply(self.refuse(&stop)),
         }
     }
 
+    /// Holds the claims against the demands, and tells the backend if they meet them.
+    fn check(&self, claims: &str, head: &mut RequestHeader) -> Result<(), Fault> {
+        let claims = claim::read(claims).ok_or(Fault::Malformed)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.demands.check(&claims, now.as_secs_f64())?;
+        self.tell(&claims, head);
+        Ok(())
+    }
+
     /// Tells the backend. What the client itself sent under these names has been removed before.
-    fn tell(&self, claims: &Value, head: &mut RequestHeader) {
+    fn tell(&self, claims: &Claim<'_>, head: &mut RequestHeader) {
         if !self.keep_authorization {
             head.remove_header(&header::AUTHORIZATION);
         }

@@ -45,6 +45,20 @@ impl Keys {
         Err(fault)
     }
 
+    /// The same for an ID token, which has to name its key only where there are several (OpenID Connect Core §10.1).
+    ///
+    /// # Errors
+    /// The fault of the token.
+    pub fn verify_id_token(&self, token: &Token<'_>) -> Result<(), Fault> {
+        match self {
+            Keys::Named(set) if token.header.key_id.is_none() => {
+                let key = set.only(token.header.algorithm).ok_or(Fault::NoKeyId)?;
+                outcome(key.verify(token.header.algorithm, token.signed, &token.signature))
+            }
+            _ => self.verify(token),
+        }
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         matches!(self, Keys::Named(set) if set.is_empty())

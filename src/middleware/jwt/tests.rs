@@ -275,7 +275,7 @@ fn claims_have_to_meet_the_demands() {
         ("a list of issuers", &iss, json!({"iss": ["me"]}), Err(Fault::WrongIssuer)),
         ("no issuer", &iss, json!({}), Err(Fault::WrongIssuer)),
     ] {
-        assert_eq!(demands.check(&claims, 1000.0), expected, "{about}");
+        assert_eq!(demands.check(&(&claims).into(), 1000.0), expected, "{about}");
     }
 }
 

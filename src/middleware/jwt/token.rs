@@ -6,6 +6,7 @@ use base64_simd::URL_SAFE_NO_PAD;
 use memchr::memchr_iter;
 use serde_json::Value;
 
+use super::claim::Claim;
 use super::expression::Expression;
 use super::seen::{Header, Seen};
 
@@ -116,10 +117,16 @@ impl<'a> Token<'a> {
     /// # Errors
     /// When they are no JSON object.
     pub fn claims(&self) -> Result<Value, Fault> {
-        let text = decode(self.parts.claims)?;
-        let text = std::str::from_utf8(&text).map_err(|_| Fault::Malformed)?;
-        let claims: Value = serde_json::from_str(text).map_err(|_| Fault::Malformed)?;
+        let claims: Value = serde_json::from_slice(&decode(self.parts.claims)?).map_err(|_| Fault::Malformed)?;
         if claims.is_object() { Ok(claims) } else { Err(Fault::Malformed) }
+    }
+
+    /// The same as text: whether it is a JSON object shows when it is read.
+    ///
+    /// # Errors
+    /// When they are no text.
+    pub fn claims_text(&self) -> Result<String, Fault> {
+        String::from_utf8(decode(self.parts.claims)?).map_err(|_| Fault::Malformed)
     }
 }
 
@@ -146,17 +153,17 @@ impl Demands {
     ///
     /// # Errors
     /// The first that is not met.
-    pub fn check(&self, claims: &Value, now_s: f64) -> Result<(), Fault> {
+    pub fn check(&self, claims: &Claim<'_>, now_s: f64) -> Result<(), Fault> {
         if time(claims, "exp")?.is_some_and(|end| now_s >= end + self.leeway_s) {
             return Err(Fault::Expired);
         }
         if time(claims, "nbf")?.is_some_and(|start| now_s < start - self.leeway_s) {
             return Err(Fault::NotYetValid);
         }
-        if self.issuer.as_ref().is_some_and(|issuer| claims["iss"] != **issuer) {
+        if self.issuer.as_ref().is_some_and(|issuer| !claims.get("iss").is_some_and(|iss| iss.is(issuer))) {
             return Err(Fault::WrongIssuer);
         }
-        if self.audience.as_ref().is_some_and(|audience| !names(&claims["aud"], audience)) {
+        if self.audience.as_ref().is_some_and(|audience| !claims.get("aud").is_some_and(|aud| names(aud, audience))) {
             return Err(Fault::WrongAudience);
         }
         if self.expression.as_ref().is_some_and(|expression| expression.fits(claims) != Ok(true)) {
@@ -166,17 +173,17 @@ impl Demands {
     }
 }
 
-fn time(claims: &Value, name: &str) -> Result<Option<f64>, Fault> {
+fn time(claims: &Claim<'_>, name: &str) -> Result<Option<f64>, Fault> {
     match claims.get(name) {
         None => Ok(None),
         Some(value) => value.as_f64().map(Some).ok_or(Fault::Malformed),
     }
 }
 
-fn names(claim: &Value, audience: &str) -> bool {
+fn names(claim: &Claim<'_>, audience: &str) -> bool {
     match claim {
-        Value::Array(audiences) => audiences.iter().any(|one| one == audience),
-        one => one == audience,
+        Claim::List(audiences) => audiences.iter().any(|one| one.is(audience)),
+        one => one.is(audience),
     }
 }
 

@@ -36,9 +36,15 @@ impl Keys {
             return Err(refused(token::Fault::WrongAlgorithm));
         }
         let remote = self.remote(url)?;
-        let verify = || remote.keys().as_deref().map(|keys| keys.verify(&token));
+        let verify = || remote.keys().as_deref().map(|keys| keys.verify_id_token(&token));
         let mut verified = verify();
-        if matches!(verified, None | Some(Err(token::Fault::UnknownKey))) && remote.refresh().await {
+        let may_be_new = match verified {
+            None | Some(Err(token::Fault::UnknownKey)) => true,
+            // A new key in place of the only one shows in nothing else.
+            Some(Err(token::Fault::BadSignature | token::Fault::NoKeyId)) => token.header.key_id.is_none(),
+            Some(_) => false,
+        };
+        if may_be_new && remote.refresh().await {
             verified = verify();
         }
         verified.ok_or_else(|| Fault::Down("the keys of the provider cannot be had".to_owned()))?.map_err(refused)?;
