@@ -7,7 +7,7 @@ use super::check::has_error;
 use super::nearest::nearest;
 use super::place::Place;
 use super::problem::Report;
-use super::resilience::{CircuitBreaker, Outlier, Queue, Retry, RouteTimeouts};
+use super::resilience::{CircuitBreaker, Hedge, Outlier, Queue, Retry, RouteTimeouts};
 use super::route::Route;
 
 /// Reports what does not hold in the keys of ours of a route.
@@ -18,6 +18,9 @@ pub fn check(route: &Route, report: &mut Report) {
     timeouts(&route.timeouts, &route.at.child("timeouts"), report);
     if let Some(retry) = &route.retry {
         self::retry(retry, route, &route.at.child("retry"), report);
+    }
+    if let Some(hedge) = &route.hedge {
+        self::hedge(hedge, route, &route.at.child("hedge"), report);
     }
     if let Some(outlier) = &route.outlier {
         self::outlier(outlier, route, &route.at.child("outlier"), report);
@@ -66,6 +69,50 @@ fn retry(retry: &Retry, route: &Route, at: &Place, report: &mut Report) {
         }
     }
 }
+
+fn hedge(hedge: &Hedge, route: &Route, at: &Place, report: &mut Report) {
+    if hedge.after.is_zero() {
+        let remedy = "write a time such as 100ms, which nine in ten requests need at most";
+        news(report, &at.child("after"), "is missing", remedy);
+    }
+    if !(1..=MOST_EXTRA).contains(&hedge.max_extra) {
+        news(report, &at.child("maxExtra"), "is out of range", "write 1 to 3; the first backend does not count");
+    }
+    percent(hedge.budget.percent, &at.child("budget").child("percent"), report);
+    if hedge.budget.percent == 0 && hedge.budget.per_second == 0 {
+        news(report, &at.child("budget"), "leaves nothing at all", "raise percent or perSecond, or remove `hedge`");
+    }
+    let per_try = route.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+    let limits = [
+        ("timeouts.responseHeader", route.timeouts.response_header),
+        ("timeouts.total", route.timeouts.total),
+        ("retry.perTryTimeout", per_try),
+    ];
+    for (key, limit) in limits {
+        if limit.is_some_and(|limit| limit <= hedge.after) {
+            let message = format!("has no effect: {key} ends the wait before");
+            report.add(at.child("after").warning(message, format!("make it shorter than {key}")));
+        }
+    }
+    let plain = route.backends.iter().filter(|backend| backend.endpoint.starts_with("http://")).count();
+    if route.backends.len() < 2 {
+        report.add(at.warning("has no effect: there is one backend", "remove it, or add backends"));
+    } else if plain < 2 {
+        let message = "has no effect: only backends of HTTP/1 without TLS are asked at the same time";
+        report.add(at.warning(message, "use http:// endpoints, or `retry` with perTryTimeout instead"));
+    } else if plain < route.backends.len() {
+        let message = "does nothing for requests that a backend of https or h2c gets first";
+        report.add(at.warning(message, "use http:// endpoints only, or `retry` with perTryTimeout beside it"));
+    }
+    if !route.methods.is_empty() && !route.methods.iter().any(|method| HEDGED.contains(&method.as_str())) {
+        let message = "has no effect: the route takes no GET, HEAD or OPTIONS";
+        report.add(at.warning(message, "remove it"));
+    }
+}
+
+/// Methods that may go to two backends at a time.
+pub const HEDGED: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+const MOST_EXTRA: u32 = 3;
 
 fn outlier(outlier: &Outlier, route: &Route, at: &Place, report: &mut Report) {
     causes(&outlier.on, &at.child("on"), report);
@@ -241,6 +288,10 @@ mod tests {
             ("loadBalancer: {algorithm: consistentHash, hash: {source: header, name: X-T}}", ""),
             ("loadBalancer: {sticky: {secret: 0123456789abcdef, maxAge: 1h}}", ""),
             (
+                "hedge: {}",
+                "error: goma.yml:3: gateway.routes[0].hedge.after: is missing; write a time such as 100ms, which nine in ten requests need at most\nwarning: goma.yml:3: gateway.routes[0].hedge: has no effect: there is one backend; remove it, or add backends",
+            ),
+            (
                 "loadBalancer: {algorithm: leastRequest}",
                 "error: goma.yml:3: gateway.routes[0].loadBalancer.algorithm: is none of roundRobin, random, leastRequests, consistentHash; did you mean \"leastRequests\"?",
             ),
@@ -270,6 +321,42 @@ mod tests {
                 "gateway:\n  routes:\n    - {{name: a, path: /, backends: [{{endpoint: 'http://a'}}], {keys}}}\n"
             );
             assert_eq!(findings(&yaml), expected, "{keys}");
+        }
+    }
+
+    #[test]
+    fn a_hedge_that_does_nothing_is_told() {
+        let warning = |text: &str| format!("warning: goma.yml:3: gateway.routes[0].hedge{text}");
+        let [http, https, h2c] = ["http://a", "https://b", "h2c://c"];
+        let rows = [
+            ([http, http], "", String::new()),
+            (
+                [https, h2c],
+                "",
+                warning(
+                    ": has no effect: only backends of HTTP/1 without TLS are asked at the same time; use http:// endpoints, or `retry` with perTryTimeout instead",
+                ),
+            ),
+            (
+                [http, http],
+                "timeouts: {responseHeader: 50ms}",
+                warning(
+                    ".after: has no effect: timeouts.responseHeader ends the wait before; make it shorter than timeouts.responseHeader",
+                ),
+            ),
+            (
+                [http, http],
+                "methods: [POST]",
+                warning(": has no effect: the route takes no GET, HEAD or OPTIONS; remove it"),
+            ),
+        ];
+        for (endpoints, keys, expected) in rows {
+            let backends = endpoints.map(|endpoint| format!("{{endpoint: '{endpoint}'}}")).join(", ");
+            let keys = if keys.is_empty() { String::new() } else { format!(", {keys}") };
+            let yaml = format!(
+                "gateway:\n  routes:\n    - {{name: a, path: /, backends: [{backends}], hedge: {{after: 100ms}}{keys}}}\n"
+            );
+            assert_eq!(findings(&yaml), expected, "{backends}{keys}");
         }
     }
 }

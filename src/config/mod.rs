@@ -56,6 +56,7 @@ mod unsupported;
 
 pub use balancing::{ALGORITHMS, HASH_SOURCES, HashOn, LoadBalancer, SAME_SITE, SECURE, Sticky};
 pub use certs::{Acme, CertManager, CertProvider, CertificatePair, ClientAuth, Credentials, Tls, Vault};
+pub use check_upstream::HEDGED;
 pub use document::{Config, Loaded, Plugins, Source, Watch, Watched};
 pub use endpoint::{SCHEMES, check_url, listen_address};
 pub use expand::Env;
@@ -73,6 +74,6 @@ pub use place::Place;
 pub use problem::{Problem, Report, Severity};
 pub use provider::{Directory, FileProvider, GitAuth, GitProvider, HttpProvider, Providers};
 pub use replies::{Cors, ErrorInterceptor, InterceptedError};
-pub use resilience::{Budget, CircuitBreaker, Outlier, Queue, Retry, RouteTimeouts};
+pub use resilience::{Budget, CircuitBreaker, Hedge, HedgeBudget, Outlier, Queue, Retry, RouteTimeouts};
 pub use route::{Backend, BackendTls, HealthCheck, Maintenance, Match, OPERATORS, Route, RouteTls, SOURCES, Security};
 pub use secret::Secret;

@@ -78,6 +78,43 @@ impl Default for Budget {
     }
 }
 
+/// The `hedge` of a route: a request that waits goes to a second backend as well, and the first good answer counts. Requests
+/// without a body of the methods GET, HEAD and OPTIONS only.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Hedge {
+    /// How long the first backend has for the head of its response; the same again before each further one. Has to be set:
+    /// about what nine in ten requests, or more, need anyway.
+    #[serde(deserialize_with = "units::go_duration")]
+    pub after: Duration,
+    /// How many more backends than one a request may go to: 1 to 3. Default 1.
+    pub max_extra: u32,
+    /// How many requests it may be done for.
+    pub budget: HedgeBudget,
+}
+
+impl Default for Hedge {
+    fn default() -> Hedge {
+        Hedge { after: Duration::ZERO, max_extra: 1, budget: HedgeBudget::default() }
+    }
+}
+
+/// How often a route may ask one backend more: for a share of its requests of the last ten seconds, and some more.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HedgeBudget {
+    /// In percent of the requests. Default 10.
+    pub percent: u32,
+    /// A second, beside the share. Default 1.
+    pub per_second: u32,
+}
+
+impl Default for HedgeBudget {
+    fn default() -> HedgeBudget {
+        HedgeBudget { percent: 10, per_second: 1 }
+    }
+}
+
 /// The `outlier` of a route: backends that fail requests are left out for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -9,7 +9,7 @@ use super::balancing::LoadBalancer;
 use super::certs::CertificatePair;
 use super::place::Place;
 use super::replies::{Cors, ErrorInterceptor};
-use super::resilience::{CircuitBreaker, Outlier, Retry, RouteTimeouts};
+use super::resilience::{CircuitBreaker, Hedge, Outlier, Retry, RouteTimeouts};
 use super::units;
 
 /// One route.
@@ -42,6 +42,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// What is tried again (ours); none for what loses nothing only.
     pub retry: Option<Retry>,
+    /// When a second backend is asked as well (ours); none for never.
+    pub hedge: Option<Hedge>,
     /// When backends that fail requests are left out (ours); none for never.
     pub outlier: Option<Outlier>,
     /// When a backend that fails many requests gets none for a while (ours); none for never.
@@ -82,6 +84,7 @@ impl Default for Route {
             load_balancer: None,
             timeouts: RouteTimeouts::default(),
             retry: None,
+            hedge: None,
             outlier: None,
             circuit_breaker: None,
             health_check: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Route;
+use crate::config::{HEDGED, Route};
 
 /// One sentence for each key of ours that the route has; `repeats`: a request of this method may be sent again.
 pub fn sentences(route: &Route, method: &str, repeats: bool) -> Vec<String> {
@@ -25,6 +25,16 @@ pub fn sentences(route: &Route, method: &str, repeats: bool) -> Vec<String> {
         told.push(match repeats {
             true => format!("up to {} attempts, after {}", retry.attempts, retry.on.join(", ")),
             false => format!("{method} is not repeated, but up to {} attempts to connect are made", retry.attempts),
+        });
+    }
+    if let Some(hedge) = &route.hedge {
+        let budget = &hedge.budget;
+        told.push(match HEDGED.contains(&method) {
+            true => format!(
+                "when a backend gives no head within {:?}, another one is asked as well (up to {} more; for {} % of the requests and {} a second), if there is no body",
+                hedge.after, hedge.max_extra, budget.percent, budget.per_second
+            ),
+            false => format!("{method} never goes to two backends at a time"),
         });
     }
     if let Some(outlier) = &route.outlier {

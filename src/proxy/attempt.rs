@@ -1,62 +1,86 @@
 //! One attempt at a backend: who gets it, how long it may take, and what its backend is told of the outcome.
 
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::Result;
+use pingora_error::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::arrive::Facts;
 use super::ctx::{Ctx, Plan};
-use super::fail;
+use super::{Gateway, fail};
 use crate::snapshot::Route;
 use crate::upstream::deadline::{Deadline, Limits};
 use crate::upstream::{NoBackend, PeerKind, Pick};
 
-/// Chooses the backend of the next attempt, unless that is done, and describes the connection to it.
-pub async fn peer(session: &mut Session, ctx: &mut Ctx, route: &Route) -> Result<Option<Box<HttpPeer>>> {
-    let Some(exchange) = &mut ctx.exchange else { return Ok(None) };
-    exchange.attempts += 1;
-    let attempt = exchange.attempts as usize - ctx.replays;
-    if exchange.attempts == 1 {
-        route.upstream.begin();
+/// Begins the next attempt, unless it has begun: waits as long as the route says, sees to it that there is a backend, counts
+/// the attempt and starts its clock.
+pub async fn begin(session: &Session, ctx: &mut Ctx) -> Result<()> {
+    if ctx.asked.is_some() {
+        return Ok(());
     }
     ctx.deadline = None;
     if ctx.overdue() {
         return Err(fail::overdue());
     }
-    if let Some(pause) = route.upstream.policy().map(|policy| policy.pause(attempt)).filter(|pause| !pause.is_zero()) {
-        tokio::time::sleep(pause).await;
+    if let (Some(route), Some(exchange)) = (ctx.route(), &ctx.exchange) {
+        let next = exchange.attempts as usize + 1 - ctx.replays;
+        let pause = route.upstream.policy().map(|policy| policy.pause(next));
+        match exchange.attempts {
+            0 => route.upstream.begin(),
+            _ => tokio::time::sleep(pause.unwrap_or_default()).await,
+        }
     }
     choose(session, ctx).await?;
-    let Some(pick) = &ctx.pick else { return Ok(None) };
-    let kind = if session.is_upgrade_req() { PeerKind::Upgrade } else { PeerKind::Plain };
-    ctx.asked = Some(Instant::now());
-    let mut peer = match pick.backend.peer(kind).await {
-        Ok(peer) => peer,
-        Err(unresolved) => {
-            ctx.unresolved = Some(unresolved);
-            return Ok(None);
-        }
-    };
-    if let Some(end) = ctx.end() {
-        let left = end.saturating_duration_since(Instant::now());
-        let limit = peer.options.connection_timeout.map_or(left, |limit| limit.min(left));
-        peer.options.connection_timeout = Some(limit);
+    if let Some(exchange) = &mut ctx.exchange {
+        exchange.attempts += 1;
     }
-    Ok(Some(peer))
+    ctx.asked = Some(Instant::now());
+    Ok(())
 }
 
 /// Sees to it that there is a backend for the next attempt. One that is still there is to be asked: its kept connection was
 /// dead, or it was chosen with care.
-pub async fn choose(session: &Session, ctx: &mut Ctx) -> Result<()> {
+async fn choose(session: &Session, ctx: &mut Ctx) -> Result<()> {
     if let (Plan::Route(route), None) = (&ctx.plan, &ctx.pick) {
         let route = route.clone();
         ctx.pick = Some(pick(session, ctx, &route).await?);
     }
     Ok(())
+}
+
+/// Where the backend of this attempt is.
+///
+/// # Errors
+/// When its name has no address; whether there is to be another attempt is decided.
+pub async fn address(gateway: &Gateway, session: &Session, ctx: &mut Ctx) -> Result<SocketAddr> {
+    let Some(pick) = &ctx.pick else {
+        return Error::e_explain(ErrorType::InternalError, "no backend to look up");
+    };
+    match pick.backend.address().await {
+        Ok(address) => Ok(address),
+        Err(unresolved) => Err(fail::connect(gateway, session, ctx, None, fail::unresolved(&unresolved))),
+    }
+}
+
+/// Begins the next attempt and describes the connection to its backend.
+pub async fn peer(gateway: &Gateway, session: &Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    begin(session, ctx).await?;
+    let address = address(gateway, session, ctx).await?;
+    let Some(pick) = &ctx.pick else {
+        return Error::e_explain(ErrorType::InternalError, "no backend to connect to");
+    };
+    let kind = if session.is_upgrade_req() { PeerKind::Upgrade } else { PeerKind::Plain };
+    let mut peer = pick.backend.peer(address, kind);
+    if let Some(end) = ctx.end() {
+        let left = end.saturating_duration_since(Instant::now());
+        let limit = peer.options.connection_timeout.map_or(left, |limit| limit.min(left));
+        peer.options.connection_timeout = Some(limit);
+    }
+    Ok(peer)
 }
 
 /// Waits in the route's line while all backends have as many requests as they may.
@@ -84,14 +108,28 @@ async fn pick(session: &Session, ctx: &Ctx, route: &Route) -> Result<Pick> {
     }
 }
 
-/// The clocks that run over a fresh connection.
-pub fn deadline(ctx: &Ctx, fd: RawFd, digest: Option<&Digest>) -> Option<Deadline> {
+/// How long this attempt may wait for the head of its response.
+pub fn header_limit(ctx: &Ctx) -> Option<Duration> {
     let (Plan::Route(route), Some(exchange)) = (&ctx.plan, &ctx.exchange) else { return None };
     let policy = route.upstream.policy().filter(|policy| policy.allows(&exchange.method));
     let per_try = policy.and_then(|policy| policy.per_try);
-    let header = route.limits.header.into_iter().chain(per_try).min();
-    let limits = Limits { header, idle: route.limits.idle, end: ctx.end() };
+    route.limits.header.into_iter().chain(per_try).min()
+}
+
+/// The clocks that run over a fresh connection of Pingora's.
+pub fn deadline(ctx: &Ctx, fd: RawFd, digest: Option<&Digest>) -> Option<Deadline> {
+    let limits = Limits { header: header_limit(ctx), ..rest(ctx) };
     if limits.is_none() { None } else { Deadline::new(fd, digest, limits).ok() }
+}
+
+/// The clocks that run over the rest of a response, on a connection of ours.
+pub fn deadline_of_rest(ctx: &Ctx, fd: RawFd) -> Option<Deadline> {
+    let limits = rest(ctx);
+    if limits.is_none() { None } else { Deadline::new(fd, None, limits).ok() }
+}
+
+fn rest(ctx: &Ctx) -> Limits {
+    Limits { header: None, idle: ctx.route().and_then(|route| route.limits.idle), end: ctx.end() }
 }
 
 /// A backend that has just turned a request away may do so again, and Pingora 0.9.1 loses that word when it finds out while

@@ -17,7 +17,7 @@ use crate::middleware::encodings::Accepted;
 use crate::reply::Reply;
 use crate::snapshot::{Own, Route, Snapshot};
 use crate::upstream::deadline::Deadline;
-use crate::upstream::{Pick, Tried, Unresolved};
+use crate::upstream::{Pick, Tried};
 
 /// The context of one request.
 pub struct Ctx {
@@ -37,7 +37,7 @@ pub struct Ctx {
     pub pick: Option<Pick>,
     /// Backends that failed.
     pub tried: Tried,
-    /// When the current attempt began to wait for its backend.
+    /// When the current attempt began to wait for its backend; `None` between attempts.
     pub asked: Option<Instant>,
     /// Whether this attempt told the backend that gzip is welcome when the client did not.
     pub asked_gzip: bool,
@@ -59,6 +59,8 @@ pub struct Ctx {
     pub deadline: Option<Deadline>,
     /// How often the request was sent again to the same backend.
     pub replays: usize,
+    /// How often it was sent to another backend before the one before had answered.
+    pub hedges: u32,
     /// Whether the backend turned the request away before it began; the next try is not to be hasty.
     pub turned_away: bool,
     /// Whether the response at hand is let go for another attempt, whose backend is chosen.
@@ -73,8 +75,6 @@ pub struct Ctx {
     pub watches: Option<Watches>,
     /// The verdict of a watcher that ended the request.
     pub refusal: Option<Verdict>,
-    /// Why the name of the backend of this attempt has no address.
-    pub unresolved: Option<Unresolved>,
     /// Whether the client said who it is.
     pub authorized: bool,
     /// What the cache has to do with it.
@@ -120,6 +120,7 @@ impl Ctx {
             sent_bytes: 0,
             deadline: None,
             replays: 0,
+            hedges: 0,
             turned_away: false,
             let_go: false,
             continued: false,
@@ -127,7 +128,6 @@ impl Ctx {
             accepted: Accepted::default(),
             watches: None,
             refusal: None,
-            unresolved: None,
             authorized: false,
             cache: None,
             stream: None,
@@ -151,14 +151,6 @@ impl Ctx {
     /// Whether that has passed.
     pub fn overdue(&self) -> bool {
         self.end().is_some_and(|end| Instant::now() >= end)
-    }
-
-    /// An attempt begins: its clock runs.
-    pub fn attempt(&mut self) {
-        if let Some(exchange) = &mut self.exchange {
-            exchange.attempts += 1;
-        }
-        self.asked = Some(Instant::now());
     }
 
     /// Notes how the exchange ended; the first word counts.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{StatusCode, header};
+use http::header;
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
@@ -15,7 +15,7 @@ use pingora_proxy::{ProxyHttp, Session};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ctx::Ctx;
-use super::{Gateway, attempt as attempts, fail, forward, is_interim};
+use super::{Gateway, attempt as attempts, fail, forward, hedge, is_interim};
 use crate::upstream::direct::Connection;
 use crate::upstream::{Backend, Outcome};
 
@@ -28,13 +28,21 @@ pub async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> R
         return Ok(true);
     }
     loop {
-        attempts::choose(session, ctx).await?;
+        attempts::begin(session, ctx).await?;
         let Some(backend) = ctx.pick.as_ref().map(|pick| pick.backend.clone()).filter(|backend| backend.is_direct())
         else {
             return Ok(true);
         };
-        ctx.attempt();
-        match attempt(gateway, session, ctx, backend).await {
+        let answer = match hedge::wanted(ctx) {
+            // Boxed: other requests do not pay for its size.
+            Some(wanted) => Box::pin(hedge::ask(gateway, session, ctx, wanted)).await,
+            None => ask(gateway, session, ctx, backend).await,
+        };
+        let done = match answer {
+            Ok(answer) => relay(gateway, session, ctx, answer).await,
+            Err(error) => Err(error),
+        };
+        match done {
             Ok(()) => return Ok(false),
             Err(error) if error.retry() => {}
             Err(error) => return Err(error),
@@ -43,8 +51,7 @@ pub async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> R
 }
 
 fn fits(session: &mut Session, ctx: &Ctx) -> bool {
-    // What a route says about failing backends is done on Pingora's way.
-    ctx.route().is_some_and(|route| route.limits.is_plain() && route.upstream.is_plain())
+    ctx.route().is_some()
         && !session.cache.enabled()
         && !session.cache.bypassing()
         && session.as_downstream_mut().is_body_empty()
@@ -52,17 +59,27 @@ fn fits(session: &mut Session, ctx: &Ctx) -> bool {
         && !session.req_header().headers.contains_key(header::EXPECT)
 }
 
-async fn attempt(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, backend: Arc<Backend>) -> Result<()> {
-    let address = match backend.address().await {
-        Ok(address) => address,
-        Err(unresolved) => return Err(fail::connect(gateway, session, ctx, None, fail::unresolved(&unresolved))),
-    };
+/// The head of a response, and where its rest comes from.
+pub struct Answer {
+    /// Who gives it.
+    pub backend: Arc<Backend>,
+    /// The connection behind the head.
+    pub connection: Connection,
+    /// Whether that carried other exchanges before.
+    pub reused: bool,
+    /// The final head.
+    pub head: Box<ResponseHeader>,
+}
+
+/// Asks one backend and waits for the head of its response.
+async fn ask(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, backend: Arc<Backend>) -> Result<Answer> {
+    let address = attempts::address(gateway, session, ctx).await?;
     // A request that is sent once more does not meet another connection that may be dead.
     let kept = if ctx.replays == 0 { backend.kept(address) } else { None };
     let reused = kept.is_some();
     let mut connection = match kept {
         Some(kept) => kept,
-        None => match backend.open(address).await {
+        None => match backend.open(address, ctx.end()).await {
             Ok(opened) => {
                 backend.report(address.ip(), Outcome::Connected);
                 opened
@@ -70,43 +87,66 @@ async fn attempt(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, backen
             Err(error) => return Err(fail::connect(gateway, session, ctx, Some(address.ip()), error.into_up())),
         },
     };
-    match exchange(gateway, session, ctx, &backend, &mut connection).await {
+    match head(gateway, session, ctx, &backend, &mut connection).await {
+        Ok(head) => Ok(Answer { backend, connection, reused, head }),
+        Err(error) => Err(fail::midway(gateway, session, ctx, error, reused)),
+    }
+}
+
+/// Sends the request and waits for the head of the response.
+async fn head(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Ctx,
+    backend: &Backend,
+    connection: &mut Connection,
+) -> Result<Box<ResponseHeader>> {
+    let request = request(session, ctx, backend)?;
+    connection.send(&request).await?;
+    response_head(gateway, session, ctx, connection).await
+}
+
+/// Passes a response on and keeps its connection.
+async fn relay(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
+    let reused = answer.reused;
+    match pass(gateway, session, ctx, answer).await {
         Ok(()) => {
             ctx.stop_upstream_clock();
-            if ctx.discard.is_some() && !connection.is_done() {
-                tokio::spawn(discard(backend, connection));
-            } else {
-                backend.keep(connection);
-            }
             Ok(())
         }
         Err(error) => Err(fail::midway(gateway, session, ctx, error, reused)),
     }
 }
 
-/// One request and its response.
-async fn exchange(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut Ctx,
-    backend: &Backend,
-    connection: &mut Connection,
-) -> Result<()> {
-    let request = request(session, ctx, backend)?;
-    connection.send(&request).await?;
-    let mut head = response_head(gateway, session, ctx, connection).await?;
+async fn pass(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
+    let Answer { backend, connection, mut head, .. } = answer;
+    ctx.deadline = attempts::deadline_of_rest(ctx, connection.descriptor());
     gateway.upstream_response_filter(session, &mut head, ctx).await?;
     gateway.response_filter(session, &mut head, ctx).await?;
+    let mut done = connection.is_done();
     // A page of ours went out instead.
+    if ctx.discard.is_some() && !done {
+        ctx.deadline = None;
+        tokio::spawn(discard(backend, connection));
+        return Ok(());
+    }
+    // Kept before the client has the end of the response: its next request finds it there.
+    let mut connection = Some(connection);
+    let keep = |ctx: &mut Ctx, connection: Option<Connection>| {
+        ctx.deadline = None;
+        connection.into_iter().for_each(|connection| backend.keep(connection));
+    };
+    if done {
+        keep(ctx, connection.take());
+    }
     if ctx.discard.is_some() {
         return Ok(());
     }
-    let mut done = connection.is_done();
     session.write_response_tasks(vec![HttpTask::Header(head, done)]).await?;
-    while !done {
+    while let (Some(open), false) = (&mut connection, done) {
         let piece = tokio::select! {
             biased;
-            piece = connection.piece() => piece,
+            piece = open.piece() => piece,
             gone = gone(session) => return Err(gone),
         };
         let mut body = match piece {
@@ -118,14 +158,18 @@ async fn exchange(
                 return failed.map(|_| ());
             }
         };
-        done = body.is_none() || connection.is_done();
+        done = body.is_none() || open.is_done();
         gateway.response_body_filter(session, &mut body, done, ctx)?;
+        if done {
+            keep(ctx, connection.take());
+        }
         done |= session.write_response_tasks(vec![HttpTask::Body(body, done)]).await?;
     }
     Ok(())
 }
 
-fn request(session: &Session, ctx: &mut Ctx, backend: &Backend) -> Result<BytesMut> {
+/// The request as this backend gets it.
+pub fn request(session: &Session, ctx: &mut Ctx, backend: &Backend) -> Result<BytesMut> {
     let (Some(route), Some(exchange)) = (ctx.route(), &ctx.exchange) else {
         return Error::e_explain(ErrorType::InternalError, "no route to forward for");
     };
@@ -147,33 +191,50 @@ async fn response_head(
     connection: &mut Connection,
 ) -> Result<Box<ResponseHeader>> {
     let method = session.req_header().method.clone();
-    let limit = ctx.route().and_then(|route| route.limits.header);
-    let due = limit.map(|limit| Instant::now() + limit);
+    let due = due(ctx);
     loop {
-        let mut head = tokio::select! {
+        let head = tokio::select! {
             biased;
             head = connection.head(&method) => head?,
             gone = gone(session) => return Err(gone),
             late = overdue(due) => return Err(late),
         };
-        if !is_interim(&head) || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if !is_interim(&head) {
             return Ok(head);
         }
-        gateway.upstream_response_filter(session, &mut head, ctx).await?;
-        gateway.response_filter(session, &mut head, ctx).await?;
-        session.write_response_tasks(vec![HttpTask::Header(head, false)]).await?;
+        interim(gateway, session, ctx, head).await?;
     }
 }
 
+/// Passes an interim head on.
+pub async fn interim(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Ctx,
+    mut head: Box<ResponseHeader>,
+) -> Result<()> {
+    gateway.upstream_response_filter(session, &mut head, ctx).await?;
+    gateway.response_filter(session, &mut head, ctx).await?;
+    session.write_response_tasks(vec![HttpTask::Header(head, false)]).await?;
+    Ok(())
+}
+
+/// When the head of the response to a request that has just been sent is overdue.
+pub fn due(ctx: &Ctx) -> Option<Instant> {
+    let limit = attempts::header_limit(ctx).map(|limit| Instant::now() + limit);
+    limit.into_iter().chain(ctx.end().map(Instant::from_std)).min()
+}
+
 /// Ends when the client goes away, or its request is overdue.
-async fn gone(session: &mut Session) -> Box<Error> {
+pub async fn gone(session: &mut Session) -> Box<Error> {
     match session.as_downstream_mut().read_body_or_idle(true).await {
         Err(error) => error.into_down(),
         Ok(_) => std::future::pending().await,
     }
 }
 
-async fn overdue(due: Option<Instant>) -> Box<Error> {
+/// Ends when a head is overdue.
+pub async fn overdue(due: Option<Instant>) -> Box<Error> {
     match due {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,

@@ -15,7 +15,7 @@ use crate::middleware::Verdict;
 use crate::reply::Reply;
 use crate::upstream::deadline::Deadline;
 use crate::upstream::retry::{self, Decision, Failure as Failed};
-use crate::upstream::{NoBackend, Outcome, Unresolved};
+use crate::upstream::{Cause, NoBackend, Outcome, Unresolved};
 
 /// What a failed exchange comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub fn midway(gateway: &Gateway, session: &Session, ctx: &mut Ctx, mut error: Bo
         return error;
     }
     let from_backend = *error.esource() == ErrorSource::Upstream;
-    let late = ctx.deadline.as_ref().is_some_and(Deadline::expired);
+    let late = ctx.deadline.as_ref().is_some_and(Deadline::expired) || from_backend && is_late(&error);
     let failed = match (late, ctx.answered) {
         (true, _) => Failed::Late,
         (false, true) => Failed::Exchange,
@@ -97,6 +97,21 @@ pub fn midway(gateway: &Gateway, session: &Session, ctx: &mut Ctx, mut error: Bo
     }
     error.set_retry(again);
     error
+}
+
+/// Whether the head of the response did not come in time.
+fn is_late(error: &Error) -> bool {
+    error.etype == ErrorType::ReadTimedout
+}
+
+/// What an attempt that nobody waits for any more came to.
+pub fn cause(error: &Error) -> Cause {
+    if is_late(error) { Cause::Timeout } else { Cause::Reset }
+}
+
+/// Whether a request that got no response may have met a kept connection that was dead.
+pub fn is_dead(error: &Error, reused: bool) -> bool {
+    broken(error, reused) == Failed::DeadReused
 }
 
 /// How a connection broke before it gave a response.

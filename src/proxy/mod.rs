@@ -1,8 +1,8 @@
 //! The life of a request: Pingora's phases from top to bottom, one short method each.
 //!
 //! What a phase does stands in its own file: `arrive` (who asks, which route), `attempt` (which backend, how long), `own` (the
-//! gateway's endpoints), `forward` (the upstream request), `direct` (exchanges that go without Pingora's way to the backend),
-//! `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
+//! gateway's endpoints), `forward` (the upstream request), `direct` (exchanges that go without Pingora's way to the backend), `hedge` (several
+//! attempts at a time), `respond` (the way back), `fail` (errors to replies), `record` (log and metric).
 
 pub(crate) mod arrive;
 mod attempt;
@@ -14,6 +14,7 @@ mod discard;
 mod encode;
 mod fail;
 pub(crate) mod forward;
+mod hedge;
 mod own;
 mod purge;
 mod record;
@@ -49,6 +50,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Outcome;
+use crate::upstream::deadline::Deadline;
 
 /// Pingora's application: routes requests by the snapshot in force.
 pub struct Gateway {
@@ -183,14 +185,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        let Some(route) = ctx.route().cloned() else {
-            return Error::e_explain(ErrorType::InternalError, "no route to choose a backend of");
-        };
-        match (attempt::peer(session, ctx, &route).await?, ctx.unresolved.take()) {
-            (Some(peer), _) => Ok(peer),
-            (None, Some(unresolved)) => Err(fail::connect(self, session, ctx, None, fail::unresolved(&unresolved))),
-            (None, None) => Error::e_explain(ErrorType::InternalError, "no exchange to choose a backend for"),
-        }
+        attempt::peer(self, session, ctx).await
     }
 
     async fn connected_to_upstream(
@@ -345,6 +340,11 @@ impl ProxyHttp for Gateway {
             deadline.moved();
         }
         if end {
+            // A connection that a limit closed ends like one whose end is that of the body.
+            if ctx.deadline.as_ref().is_some_and(Deadline::expired) {
+                return Error::e_explain(ErrorType::ReadTimedout, "the response took too long")
+                    .map_err(|e| e.into_up());
+            }
             ctx.deadline = None;
             ctx.stop_upstream_clock();
             answered(session, ctx);

@@ -404,6 +404,10 @@ fn compile_route(
     let name: Arc<str> = route.name.as_str().into();
     let transport = &config.gateway.transport;
     let chain = chain?;
+    if route.hedge.is_some() && chain.shell.has_caches() {
+        let message = "does nothing for requests that its httpCache looks for: those go to one backend";
+        report.add(route.at.child("hedge").warning(message, "remove one of them, or give each a route of its own"));
+    }
     Some(Route {
         path: route.path.clone(),
         methods: route.methods.clone(),

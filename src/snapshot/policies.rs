@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::config::{self, CircuitBreaker, LoadBalancer, Outlier, Retry, Route};
 use crate::upstream::retry::Policy;
 use crate::upstream::{
-    Algorithm, Balance, BreakerSettings, Grant, GuardSettings, HashKey, On, OutlierSettings, Queue, Secure, Sticky,
+    Algorithm, Balance, BreakerSettings, Grant, GuardSettings, HashKey, Hedge, On, OutlierSettings, Queue, Secure,
+    Sticky,
 };
 
 /// How the requests of a route are shared.
@@ -66,6 +67,13 @@ pub fn retry(route: &Route) -> Option<Policy> {
         backoff: *backoff,
         methods: methods.clone(),
     })
+}
+
+/// When a route asks a second backend.
+pub fn hedge(route: &Route) -> Option<Hedge> {
+    let config::Hedge { after, max_extra, budget } = route.hedge.as_ref()?;
+    let grant = Grant { percent: budget.percent, per_second: budget.per_second };
+    Some(Hedge { after: *after, most: *max_extra, grant })
 }
 
 fn algorithm(balancer: &LoadBalancer) -> Algorithm {

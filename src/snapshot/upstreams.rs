@@ -19,6 +19,7 @@ pub fn upstream(route: &Route, config: &Config, registry: &Registry, report: &mu
         balance: policies::balance(route, origin_bound(config).is_some()),
         guard: policies::guard(route),
         retry: policies::retry(route),
+        hedge: policies::hedge(route),
         origin_bound: origin_bound(config),
         health: route.health_check.as_ref().filter(|_| route.enabled).map(|check| HealthSettings {
             path: check.path.clone(),
@@ -113,13 +114,6 @@ pub struct TimeLimits {
     pub idle: Option<Duration>,
     /// From the request's head to the end of the response.
     pub total: Option<Duration>,
-}
-
-impl TimeLimits {
-    /// Whether there are none but the usual one.
-    pub fn is_plain(&self) -> bool {
-        self.idle.is_none() && self.total.is_none()
-    }
 }
 
 /// The deadlines of a route.

@@ -43,6 +43,7 @@ pub struct Metrics {
     auth_outside: HistogramVec,
     retries: IntCounterVec,
     retries_denied: IntCounterVec,
+    hedges: IntCounterVec,
     ejections: IntCounterVec,
     breaker: IntCounterVec,
     visitors: Arc<Visitors>,
@@ -74,6 +75,33 @@ pub enum Upgraded {
     Refused,
 }
 
+/// What became of the intent to ask a second backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hedged {
+    /// It was asked.
+    Sent,
+    /// Its response was passed on.
+    Won,
+    /// Its response was not: another one came first, or none at all.
+    Lost,
+    /// The route's budget did not allow it.
+    OverBudget,
+    /// There was no other backend that was well.
+    Nowhere,
+}
+
+impl Hedged {
+    fn word(self) -> &'static str {
+        match self {
+            Hedged::Sent => "sent",
+            Hedged::Won => "won",
+            Hedged::Lost => "lost",
+            Hedged::OverBudget => "over_budget",
+            Hedged::Nowhere => "nowhere",
+        }
+    }
+}
+
 impl Metrics {
     /// Starts counting; the process's uptime counts from here.
     #[expect(clippy::new_without_default, reason = "starts a clock; a default would hide that")]
@@ -99,6 +127,7 @@ impl Metrics {
             auth_outside: table::AUTH_OUTSIDE.histograms(),
             retries: table::RETRIES.counters(),
             retries_denied: table::RETRIES_DENIED.counters(),
+            hedges: table::HEDGES.counters(),
             ejections: table::EJECTIONS.counters(),
             breaker: table::BREAKER.counters(),
             visitors: Arc::new(Visitors::new(visitors.clone())),
@@ -126,6 +155,7 @@ impl Metrics {
             &metrics.auth,
             &metrics.retries,
             &metrics.retries_denied,
+            &metrics.hedges,
             &metrics.ejections,
             &metrics.breaker,
             &metrics.rate_limits,
@@ -239,6 +269,13 @@ impl Metrics {
     /// A retry that the budget of a route did not allow.
     pub fn retry_denied(&self, route: &str) {
         self.retries_denied.with_label_values(&[route]).inc();
+    }
+
+    /// Requests of a route that went to more than one backend at a time.
+    pub fn hedged(&self, route: &str, what: Hedged, times: usize) {
+        if times > 0 {
+            self.hedges.with_label_values(&[route, what.word()]).inc_by(times as u64);
+        }
     }
 
     /// A backend of a route is left out for failing.

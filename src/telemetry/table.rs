@@ -92,6 +92,8 @@ declare! {
         "Attempts after a first one that failed, by how it failed.";
     RETRIES_DENIED = Counter "goma_edge_retries_denied_total" ["name"]
         "Retries that the route's budget did not allow.";
+    HEDGES = Counter "goma_edge_hedges_total" ["name", "result"]
+        "Requests that a slow backend kept waiting: sent to another one as well, which won or lost; or not, over_budget or nowhere to go.";
     EJECTIONS = Counter "goma_edge_ejections_total" ["backend", "cause", "name"]
         "Times that a backend was left out for failing, by the last failure.";
     BREAKER = Counter "goma_edge_breaker_changes_total" ["backend", "name", "state"]

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora_core::upstreams::peer::HttpPeer;
 
@@ -105,15 +105,9 @@ impl Backend {
         self.check.as_ref()?.result()
     }
 
-    /// Pingora's peer at the next address.
-    ///
-    /// Waits only for the first look-up of a name, no longer than the connect time-out.
-    ///
-    /// # Errors
-    /// [`Unresolved`] when the name has no address.
-    pub async fn peer(&self, kind: PeerKind) -> Result<Box<HttpPeer>, Unresolved> {
-        let address = self.origin.address(self.connect_timeout).await?;
-        Ok(self.template.at(address, kind))
+    /// Pingora's peer at one of its addresses.
+    pub fn peer(&self, address: SocketAddr, kind: PeerKind) -> Box<HttpPeer> {
+        self.template.at(address, kind)
     }
 
     /// Whether a request without a body goes to it without Pingora in between.
@@ -134,12 +128,14 @@ impl Backend {
         self.origin.kept.take(address)
     }
 
-    /// A new connection to this address.
+    /// A new connection to this address, made before `end`.
     ///
     /// # Errors
     /// Pingora's errors for a connection that could not be made.
-    pub async fn open(&self, address: SocketAddr) -> pingora_error::Result<Connection> {
-        Connection::open(address, self.connect_timeout).await
+    pub async fn open(&self, address: SocketAddr, end: Option<Instant>) -> pingora_error::Result<Connection> {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let limit = left.map_or(self.connect_timeout, |left| left.min(self.connect_timeout));
+        Connection::open(address, limit).await
     }
 
     /// Keeps a connection whose exchange is over for the next one.
@@ -160,6 +156,16 @@ impl Backend {
     /// Whether its failures keep it out.
     pub fn is_ejected(&self) -> bool {
         self.guard.as_ref().is_some_and(|guard| guard.is_ejected())
+    }
+
+    /// Whether its breaker lets every request through.
+    pub(super) fn is_closed(&self) -> bool {
+        self.guard.as_ref().is_none_or(|guard| guard.is_closed())
+    }
+
+    /// The part of its share that it gets now, in percent.
+    pub(super) fn pace(&self) -> u32 {
+        self.guard.as_ref().map_or(100, |guard| guard.pace())
     }
 
     /// Whether its breaker is open.

@@ -24,6 +24,10 @@ use super::slots::{Line, Slots, Waiting};
 use super::sticky::Cookie;
 
 mod choose;
+mod hedge;
+
+pub(super) use hedge::Hedges;
+pub use hedge::{Hedge, NoHedge};
 
 /// The backends of one route, compiled.
 pub struct Upstream {
@@ -35,9 +39,12 @@ pub struct Upstream {
     ring: Option<Ring>,
     cookie: Option<Cookie>,
     turn: Arc<AtomicUsize>,
+    /// Whether anybody has a turn.
+    takes_turns: bool,
     epoch: Arc<AtomicU64>,
     available: ArcSwap<Available>,
     retry: Option<Retries>,
+    hedge: Option<Hedges>,
     line: Arc<Line>,
     /// Whether any backend is watched or bounded.
     guarded: bool,
@@ -74,6 +81,8 @@ pub(super) struct Parts {
     pub cookie: Option<Cookie>,
     /// What it tries again beyond what loses nothing.
     pub retry: Option<Retries>,
+    /// When it asks a second backend.
+    pub hedge: Option<Hedges>,
     /// Counts the requests of the route.
     pub turn: Arc<AtomicUsize>,
     /// Counts the changes of health of all backends.
@@ -159,13 +168,18 @@ impl Upstream {
         } else {
             Mode::RoundRobin
         };
-        let Parts { name, balance, cookie, retry, turn, epoch } = parts;
+        let Parts { name, balance, cookie, retry, hedge, turn, epoch } = parts;
         let available = Available::of(&backends, mode, balance.panic_percent, epoch.load(Ordering::Acquire));
         let ring = matches!(balance.algorithm, Algorithm::ConsistentHash(_)).then(|| {
             let equal = backends.iter().all(|backend| backend.weight == 0);
             Ring::new(backends.iter().map(|backend| (backend.name(), if equal { 1 } else { backend.weight })))
         });
         Self {
+            takes_turns: match balance.algorithm {
+                Algorithm::Goma => mode == Mode::RoundRobin,
+                Algorithm::RoundRobin => true,
+                _ => false,
+            },
             guarded: backends.iter().any(|backend| backend.guard.is_some() || backend.shared.is_some()),
             name,
             backends: backends.into(),
@@ -177,6 +191,7 @@ impl Upstream {
             epoch,
             available: ArcSwap::from_pointee(available),
             retry,
+            hedge,
             line: Arc::default(),
             ejecting: Mutex::default(),
         }
@@ -201,13 +216,14 @@ impl Upstream {
     /// [`NoBackend`] when there is none.
     pub fn pick(&self, facts: &dyn Facts, tried: &Tried) -> Result<Pick, NoBackend> {
         let available = self.available();
+        let turn = self.turn(tried);
         // Allocates only when some backend refuses.
         let mut refused: Vec<usize> = Vec::new();
         let mut refusal = None;
         loop {
             let may = |index: usize| !refused.contains(&index);
-            let Some(index) = self.index(facts, tried, &available, may) else { break };
-            let index = if self.guarded { self.paced(index, facts, tried, &available, may) } else { index };
+            let Some(index) = self.index(facts, tried, turn, &available, may) else { break };
+            let index = if self.guarded { self.paced(index, facts, tried, turn, &available, may) } else { index };
             let backend = &self.backends[index];
             match Guard::leave(backend.guard.as_ref(), backend.shared.as_ref()) {
                 Ok(leave) => return Ok(Pick::new(backend.clone(), index, leave)),
@@ -231,6 +247,7 @@ impl Upstream {
         &self,
         facts: &dyn Facts,
         tried: &Tried,
+        turn: usize,
         available: &Available,
         may: impl Fn(usize) -> bool,
     ) -> Option<usize> {
@@ -241,11 +258,11 @@ impl Upstream {
         }
         let usable = |i: usize| available.usable[i] && may(i);
         if tried.count == 0 {
-            return self.first_choice(facts, available, may);
+            return self.first_choice(facts, turn, available, may);
         }
-        self.choose(facts, |i| usable(i) && tried.times(i) == 0)
-            .or_else(|| self.choose(facts, |i| usable(i) && elsewhere(i)))
-            .or_else(|| self.choose(facts, |i| usable(i) && again(i)))
+        self.choose(facts, turn, |i| usable(i) && tried.times(i) == 0)
+            .or_else(|| self.choose(facts, turn, |i| usable(i) && elsewhere(i)))
+            .or_else(|| self.choose(facts, turn, |i| usable(i) && again(i)))
     }
 
     /// The choice, or another one when that has only begun to take requests. Who was led there by cookie or hash stays, but not
@@ -255,17 +272,18 @@ impl Upstream {
         index: usize,
         facts: &dyn Facts,
         tried: &Tried,
+        turn: usize,
         available: &Available,
         may: impl Fn(usize) -> bool,
     ) -> usize {
-        let pace = |index: usize| self.backends[index].guard.as_ref().map_or(100, |guard| guard.pace());
+        let pace = |index: usize| self.backends[index].pace();
         let now = pace(index);
         let stays = || self.leads(facts).is_some() || rand::rng().random_range(0..100) < now;
         if now >= 100 || now > 0 && stays() {
             return index;
         }
         let other = |i: usize| available.usable[i] && may(i) && tried.times(i) == 0 && pace(i) >= 100;
-        self.choose(facts, other).unwrap_or(index)
+        self.choose(facts, turn, other).unwrap_or(index)
     }
 
     /// A place in the line of those that wait for a busy backend; `None` when the line is full.
@@ -289,20 +307,18 @@ impl Upstream {
         addresses.sum::<usize>().clamp(1, MAX_ATTEMPTS)
     }
 
-    /// Whether nothing is learned from requests, bounded or tried again: any way of sending them will do.
-    pub fn is_plain(&self) -> bool {
-        !self.guarded && self.retry.is_none()
-    }
-
     /// What is tried again beyond what loses nothing.
     pub fn policy(&self) -> Option<&Policy> {
         self.retry.as_ref().map(|retry| &retry.policy)
     }
 
-    /// A request begins: it adds to the budget of retries.
+    /// A request begins: it adds to the budgets.
     pub fn begin(&self) {
         if let Some(retry) = &self.retry {
             retry.budget.request();
+        }
+        if let Some(hedge) = &self.hedge {
+            hedge.budget.request();
         }
     }
 
@@ -379,7 +395,7 @@ impl Upstream {
             return None;
         }
         let cookie = self.kept(facts, |_| true).map(|index| (index, Leads::Cookie));
-        let hash = || self.choose(facts, |_| true).map(|index| (index, Leads::Hash));
+        let hash = || self.choose(facts, 0, |_| true).map(|index| (index, Leads::Hash));
         cookie.or_else(|| self.ring.is_some().then(hash).flatten())
     }
 

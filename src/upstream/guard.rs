@@ -145,6 +145,10 @@ impl Guard {
         self.breaker.as_ref().is_some_and(|breaker| breaker.state() == BreakerState::Open)
     }
 
+    pub fn is_closed(&self) -> bool {
+        self.breaker.as_ref().is_none_or(|breaker| breaker.state() == BreakerState::Closed)
+    }
+
     /// How long an open breaker stays so, in all.
     pub fn open_for(&self) -> Option<Duration> {
         self.breaker.as_ref().map(|breaker| breaker.settings.open)

@@ -20,6 +20,7 @@
 //! | `direct` | HTTP/1 without Pingora in between, for exchanges without a request body |
 //! | `deadline` | the limits on the wait for a response |
 //! | `retry`, `budget` | another attempt, or not |
+//! | `balance/hedge` | another attempt before the first one has failed |
 //! | `guard`, `breaker`, `slots`, `cause` | what the requests themselves tell of a backend |
 
 mod backend;
@@ -50,7 +51,7 @@ mod testing;
 mod tls;
 
 pub use backend::{Backend, Outcome};
-pub use balance::{Leads, NoBackend, Pick, Tried, Upstream};
+pub use balance::{Hedge, Leads, NoBackend, NoHedge, Pick, Tried, Upstream};
 pub use breaker::{BreakerSettings, BreakerState};
 pub use budget::Grant;
 pub use cause::{Cause, On};

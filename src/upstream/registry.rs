@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::backend::Backend;
-use super::balance::{Parts, Retries, Upstream};
+use super::balance::{Hedges, Parts, Retries, Upstream};
 use super::budget::Budget;
 use super::direct::Store;
 use super::endpoint::{Endpoint, Scheme};
@@ -53,7 +53,8 @@ struct Known {
     checks: HashMap<(OriginKey, Endpoint, HealthSettings), Weak<Check>>,
     turns: HashMap<(String, Vec<Endpoint>), Weak<AtomicUsize>>,
     guards: HashMap<(String, OriginKey, Endpoint, GuardSettings), Weak<Guard>>,
-    budgets: HashMap<String, Weak<Budget>>,
+    /// By route, and whether it is that for hedges.
+    budgets: HashMap<(String, bool), Weak<Budget>>,
     bounds: HashMap<(OriginKey, usize), Weak<Slots>>,
 }
 
@@ -113,15 +114,15 @@ impl Registry {
         let names = backends.iter().map(|backend: &Arc<Backend>| backend.name());
         let cookie = settings.balance.sticky.as_ref();
         let cookie = cookie.map(|sticky| Cookie::new(sticky, &self.cookie_key, &settings.name, names));
-        let retry = settings.retry.clone().map(|policy| Retries {
-            policy,
-            budget: shared(&mut known.budgets, settings.name.clone(), |_| Budget::new()),
-        });
+        let mut budget = |hedges| shared(&mut known.budgets, (settings.name.clone(), hedges), |_| Budget::new());
+        let retry = settings.retry.clone().map(|policy| Retries { policy, budget: budget(false) });
+        let hedge = settings.hedge.map(|hedge| Hedges { hedge, budget: budget(true) });
         let parts = Parts {
             name: settings.name.clone(),
             balance: settings.balance.clone(),
             cookie,
             retry,
+            hedge,
             turn,
             epoch: self.epoch.clone(),
         };

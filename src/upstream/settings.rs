@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::balance::Hedge;
 use super::guard::GuardSettings;
 use super::matching::Match;
 use super::retry::Policy;
@@ -21,6 +22,8 @@ pub struct Settings {
     pub guard: GuardSettings,
     /// What is tried again beyond what loses nothing.
     pub retry: Option<Policy>,
+    /// When a second backend is asked before the first one has answered.
+    pub hedge: Option<Hedge>,
     /// Requests at a time at one origin, of all routes together.
     pub origin_bound: Option<usize>,
     /// Active health check; `None` means that the route checks nothing itself.

@@ -21,13 +21,8 @@ async fn above_the_limit_a_request_waits_and_a_longer_line_is_refused() {
     let origin = slow_origin().await;
     let gateway = with(&origin, "{limit: 1, queue: {size: 1, timeout: 20s}}").await;
     let (_, mut first, left) = gateway.get("/slow").open().await;
-    let mut others: Vec<_> = (0..3).map(|_| tokio::spawn(gateway.get("/").into_future())).collect();
-    let refused = async || (others.iter().filter(|other| other.is_finished()).count() == 2).then_some(());
-    eventually("two are refused", refused).await;
-    let waiting = others.iter().position(|other| !other.is_finished()).expect("one waits");
-    let waiting = others.swap_remove(waiting);
-    for other in others {
-        let reply = other.await.expect("no panic");
+    let (waiting, refused) = all_but_one_refused(&gateway, 3).await;
+    for reply in refused {
         assert_eq!((reply.status, reply.header("Retry-After")), (503, Some("20")));
     }
     origin.release();

@@ -26,6 +26,7 @@ mod gate;
 mod geo_block;
 mod headers;
 mod health;
+mod hedge;
 mod http2;
 mod http2_attacks;
 mod http_cache;

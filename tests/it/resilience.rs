@@ -4,38 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::world::*;
 
-/// A gateway whose route has these keys, before these origins: `ONE`, `TWO`, `THREE`.
-fn before(keys: &str, origins: &[&Origin]) -> Builder {
-    let words = ["ONE", "TWO", "THREE"];
-    let backends: String = words[..origins.len()].iter().map(|word| format!("\n    - {{endpoint: {word}}}")).collect();
-    let keys: String = keys.lines().map(|line| format!("  {}\n", line.trim_start())).collect();
-    let route = format!("- name: r\n  path: /\n{keys}  backends:{backends}");
-    let builder = Gateway::builder().routes(&route);
-    words.iter().zip(origins).fold(builder, |builder, (word, origin)| builder.word(word, origin))
-}
-
-async fn two() -> (Origin, Origin) {
-    (Origin::named("one").await, Origin::named("two").await)
-}
-
-fn requests(origins: &[&Origin]) -> usize {
-    origins.iter().map(|origin| origin.seen().len()).sum()
-}
-
-/// How many of so many requests had which status.
-async fn statuses(gateway: &Gateway, request: Request, times: usize, status: u16) -> usize {
-    let mut connection = gateway.connect().await;
-    let mut found = 0;
-    for _ in 0..times {
-        let reply = connection.send(request.clone()).await;
-        found += usize::from(reply.status == status);
-        if !reply.keeps_alive() {
-            connection = gateway.connect().await;
-        }
-    }
-    found
-}
-
 #[tokio::test]
 async fn what_may_be_repeated_is_tried_at_another_backend() {
     let rows = [
@@ -254,14 +222,9 @@ async fn a_backend_gets_so_many_requests_at_a_time_and_the_others_wait_for_a_mom
     let gateway = before("loadBalancer: {maxInFlight: 1, queue: {size: 1, timeout: 20s}}", &[&one]).await;
     let (reply, mut first, left) = gateway.get("/slow").open().await;
     assert_eq!(reply.status, 200);
-    let mut others: Vec<_> = (0..3).map(|_| tokio::spawn(gateway.get("/").into_future())).collect();
     // The line holds one: whichever come later are refused at once.
-    let refused = async || (others.iter().filter(|other| other.is_finished()).count() == 2).then_some(());
-    eventually("two are refused", refused).await;
-    let waiting = others.iter().position(|other| !other.is_finished()).expect("one waits");
-    let waiting = others.swap_remove(waiting);
-    for other in others {
-        let reply = other.await.expect("no panic");
+    let (waiting, refused) = all_but_one_refused(&gateway, 3).await;
+    for reply in refused {
         assert_eq!((reply.status, reply.header("Retry-After")), (503, Some("1")));
     }
     one.release();

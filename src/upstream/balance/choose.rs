@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use rand::Rng;
 
-use super::{Available, Mode, Upstream, takes_part};
+use super::{Available, Mode, Tried, Upstream, takes_part};
 use crate::upstream::matching::Facts;
 use crate::upstream::settings::{Algorithm, HashKey};
 
@@ -14,6 +14,7 @@ impl Upstream {
     pub(super) fn first_choice(
         &self,
         facts: &dyn Facts,
+        turn: usize,
         available: &Available,
         may: impl Fn(usize) -> bool,
     ) -> Option<usize> {
@@ -25,32 +26,32 @@ impl Upstream {
             }
         }
         if self.mode == Mode::Canary || self.balance.algorithm != Algorithm::Goma {
-            return self.choose(facts, usable);
+            return self.choose(facts, turn, usable);
         }
-        let index = self.ready_choice(available)?;
+        let index = self.ready_choice(turn, available)?;
         // Refusals are rare, and bounded or watched backends have them only.
-        if may(index) { Some(index) } else { self.choose(facts, usable) }
+        if may(index) { Some(index) } else { self.choose(facts, turn, usable) }
     }
 
     /// By weight or turn, from what is kept ready.
-    fn ready_choice(&self, available: &Available) -> Option<usize> {
+    fn ready_choice(&self, turn: usize, available: &Available) -> Option<usize> {
         let place = match (self.mode, available.sums.last()) {
             (Mode::Weighted, sum) => {
                 let point = rand::rng().random_range(0..*sum?);
                 available.sums.partition_point(|sum| *sum <= point)
             }
-            _ => self.next_turn() % non_zero(available.indexes.len())?,
+            _ => turn % non_zero(available.indexes.len())?,
         };
         available.indexes.get(place).copied()
     }
 
     /// The choice among the `eligible`, who are up.
-    pub(super) fn choose(&self, facts: &dyn Facts, eligible: impl Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn choose(&self, facts: &dyn Facts, turn: usize, eligible: impl Fn(usize) -> bool) -> Option<usize> {
         if self.mode == Mode::Canary {
             let exclusive = self.exclusive(facts, &eligible);
-            return exclusive.or_else(|| self.select(facts, |i| eligible(i) && self.in_pool(i, facts)));
+            return exclusive.or_else(|| self.select(facts, turn, |i| eligible(i) && self.in_pool(i, facts)));
         }
-        self.select(facts, |i| eligible(i) && takes_part(&self.backends[i], self.mode))
+        self.select(facts, turn, |i| eligible(i) && takes_part(&self.backends[i], self.mode))
     }
 
     /// The backend that the client's cookie names, if it may take the request.
@@ -82,11 +83,11 @@ impl Upstream {
         !backend.is_canary() || (!backend.exclusive && backend.allows(facts))
     }
 
-    fn select(&self, facts: &dyn Facts, member: impl Fn(usize) -> bool) -> Option<usize> {
+    fn select(&self, facts: &dyn Facts, turn: usize, member: impl Fn(usize) -> bool) -> Option<usize> {
         match &self.balance.algorithm {
-            Algorithm::Goma if self.mode == Mode::RoundRobin => self.in_turn(member),
+            Algorithm::Goma if self.mode == Mode::RoundRobin => self.in_turn(turn, member),
             Algorithm::Goma | Algorithm::Random => self.draw(member),
-            Algorithm::RoundRobin => self.in_turn(member),
+            Algorithm::RoundRobin => self.in_turn(turn, member),
             Algorithm::LeastRequests => self.less_busy(member),
             Algorithm::ConsistentHash(key) => self.hashed(key, facts, member),
         }
@@ -114,11 +115,11 @@ impl Upstream {
     }
 
     /// The member whose turn it is. Of unequal weights the turns are scattered, and exact over as many requests as their sum.
-    fn in_turn(&self, member: impl Fn(usize) -> bool) -> Option<usize> {
+    fn in_turn(&self, turn: usize, member: impl Fn(usize) -> bool) -> Option<usize> {
         let members = || (0..self.backends.len()).filter(|index| member(*index));
         let weight = |index: usize| u64::from(self.backends[index].weight);
         let sum: u64 = members().map(weight).sum();
-        let turn = self.next_turn() as u64;
+        let turn = turn as u64;
         if sum == 0 {
             let count = non_zero(members().count())?;
             return members().nth((turn % count as u64) as usize);
@@ -162,9 +163,15 @@ impl Upstream {
         found.or_else(|| self.draw(member))
     }
 
-    /// The first request of a route takes the second backend, as in Goma.
-    fn next_turn(&self) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    /// The turn of a request. Only its first attempt takes one: else, of two backends, a request that fails at the one and goes
+    /// on to the other would leave the next request to the first one again. The first request of a route takes the second
+    /// backend, as in Goma.
+    pub(super) fn turn(&self, tried: &Tried) -> usize {
+        match (self.takes_turns, tried.is_empty()) {
+            (true, true) => self.turn.fetch_add(1, Ordering::Relaxed).wrapping_add(1),
+            (true, false) => self.turn.load(Ordering::Relaxed),
+            (false, _) => 0,
+        }
     }
 }
 

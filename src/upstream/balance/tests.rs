@@ -65,7 +65,7 @@ fn with_algorithm(rows: &[Row], algorithm: Algorithm) -> Upstream {
 }
 
 fn parts(balance: Balance, cookie: Option<Cookie>) -> Parts {
-    Parts { name: "r".into(), balance, cookie, retry: None, turn: Arc::default(), epoch: Arc::default() }
+    Parts { name: "r".into(), balance, cookie, retry: None, hedge: None, turn: Arc::default(), epoch: Arc::default() }
 }
 
 fn with_header(value: &'static str) -> Request {
@@ -342,4 +342,21 @@ fn a_cookie_keeps_a_client_where_it_is_while_that_is_up_and_allowed() {
     assert!((0..20).all(|_| pick(&upstream, &with_cookie(code(&upstream, 1), "2")) != 1), "its rules do not hold");
     assert!((0..20).all(|_| pick(&upstream, &with_cookie(code(&upstream, 2), "2")) == 2), "its rules hold");
     assert!((0..20).all(|_| pick(&upstream, &with_cookie(code(&upstream, 2), "3")) == 0), "its rules hold no more");
+}
+
+#[test]
+fn a_request_that_is_tried_again_takes_no_turn_of_another() {
+    for algorithm in [Algorithm::Goma, Algorithm::RoundRobin] {
+        let upstream = with_algorithm(&[weight(0), weight(0)], algorithm);
+        let facts = Request::default();
+        let mut firsts = [0; 2];
+        for _ in 0..10 {
+            let first = upstream.pick(&facts, &Tried::default()).unwrap().index;
+            let mut tried = Tried::default();
+            tried.add(first);
+            assert_eq!(upstream.pick(&facts, &tried).unwrap().index, 1 - first);
+            firsts[first] += 1;
+        }
+        assert_eq!(firsts, [5, 5]);
+    }
 }

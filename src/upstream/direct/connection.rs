@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -37,6 +38,11 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let _ = set_tcp_keepalive(&stream, &KEEPALIVE);
         Ok(Connection { stream, inbound: BytesMut::new(), body: Body::Done, persists: true, address })
+    }
+
+    /// Its descriptor, for as long as it is there.
+    pub fn descriptor(&self) -> RawFd {
+        self.stream.as_raw_fd()
     }
 
     /// Where it leads.

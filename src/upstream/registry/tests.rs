@@ -118,12 +118,12 @@ async fn a_failed_connection_moves_on_to_the_next_address() {
     let upstream = compile(&registry, &settings(&["http://app:8080"]));
     let mut tried = Tried::default();
     let pick = upstream.pick(&Request::default(), &tried).unwrap();
-    let first = pick.backend.peer(PeerKind::Plain).await.unwrap();
+    let first = pick.backend.peer(pick.backend.address().await.unwrap(), PeerKind::Plain);
     pick.backend.report(first._address.as_inet().unwrap().ip(), Outcome::ConnectFailed);
     tried.add(pick.index);
     assert_eq!(upstream.attempts_limit(), 2);
     let pick = upstream.pick(&Request::default(), &tried).unwrap();
-    let second = pick.backend.peer(PeerKind::Plain).await.unwrap();
+    let second = pick.backend.peer(pick.backend.address().await.unwrap(), PeerKind::Plain);
     assert_ne!(first._address, second._address);
     tried.add(pick.index);
     assert!(upstream.pick(&Request::default(), &tried).is_err());
