@@ -29,6 +29,7 @@ pub mod jwt;
 pub mod ldap;
 pub mod oauth;
 pub mod paths;
+mod quick;
 mod ranges;
 pub mod rate_limit;
 mod reading;

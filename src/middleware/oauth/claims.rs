@@ -32,7 +32,7 @@ pub fn claim(claims: &Claims, name: &str) -> Option<String> {
         let first = claims.get(steps.next()?)?;
         steps.try_fold(first, |value, step| value.get(step))
     });
-    forwarded(found.filter(|value| !value.is_null())?).map(Cow::into_owned)
+    forwarded(&found.filter(|value| !value.is_null())?.into()).map(Cow::into_owned)
 }
 
 /// What a session knows, as if it were the claims of a token: for the steps behind.
