@@ -18,6 +18,10 @@ use goma_edge::snapshot::{Snapshot, Workshop, build};
 use http::Method;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+/// The gateway's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn chains(c: &mut Criterion) {
     let mut group = c.benchmark_group("chain");
     for name in ["bare", "ten_middlewares"] {

@@ -31,6 +31,10 @@ use tokens::{Signer, in_seconds, key_set};
 #[path = "../tests/it/world/tokens.rs"]
 mod tokens;
 
+/// The gateway's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn jwt(c: &mut Criterion) {
     let mut group = c.benchmark_group("jwt");
     let signers: [(&str, Signer, &'static dyn VerificationAlgorithm); 2] =

@@ -8,7 +8,6 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, Method};
@@ -39,8 +38,8 @@ pub struct Exchange {
     pub attempts: u32,
     /// What middlewares hold until the exchange is over.
     pub held: Vec<Held>,
-    /// What a checked token says of who asks.
-    pub claims: Option<Arc<serde_json::Value>>,
+    /// What a checked token says of who asks: an object of JSON.
+    pub claims: Option<String>,
     /// What limits tell of themselves on the response: by the number of the limit.
     pub limits: Vec<(u64, Vec<(HeaderName, HeaderValue)>)>,
     /// Cookies that middlewares set on the response.

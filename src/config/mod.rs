@@ -36,6 +36,7 @@ mod middleware;
 mod moment;
 mod monitoring;
 mod nearest;
+mod networking;
 pub mod node;
 mod parse;
 mod place;
@@ -60,14 +61,15 @@ pub use document::{Config, Loaded, Plugins, Source, Watch, Watched};
 pub use endpoint::{SCHEMES, check_url, listen_address};
 pub use expand::Env;
 pub use gateway::{
-    CacheEndpoint, Defaults, DnsCache, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy,
-    Redis, RedisTls, Reload, Sentinel, Shutdown, Timeouts, Transport, Upgrade, Workers,
+    CacheEndpoint, Defaults, EntryPoint, EntryPoints, Forward, Gateway, GeoIp, Limits, PassThrough, Proxy, Redis,
+    RedisTls, Reload, Sentinel, Shutdown, Timeouts, Upgrade, Workers,
 };
 pub use load::{DEFAULT_FILE, Examined, examine, load};
 pub use material::{file as material_file, material};
 pub use middleware::{Middleware, Rule};
 pub use monitoring::{Analytics, Format, Guards, Level, Log, Monitoring};
 pub use nearest::nearest;
+pub use networking::{DnsCache, Transport};
 pub use place::Place;
 pub use problem::{Problem, Report, Severity};
 pub use provider::{Directory, FileProvider, GitAuth, GitProvider, HttpProvider, Providers};

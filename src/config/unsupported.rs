@@ -4,7 +4,7 @@
 //! middlewares are not judged here: the chain knows them.
 
 use super::document::Config;
-use super::gateway::Transport;
+use super::networking::Transport;
 use super::place::Place;
 use super::problem::Report;
 

@@ -76,7 +76,7 @@ impl Http1Request {
         home: &Arc<Home>,
         digest: &Arc<Digest>,
     ) -> std::result::Result<Http1Request, Box<Conn>> {
-        let bytes = conn.begin(length).slice(judged.start..);
+        let bytes = conn.begin(length, !judged.keep_alive).slice(judged.start..);
         let Ok(head) = head(&bytes) else { return Err(Box::new(conn)) };
         Ok(Http1Request {
             conn: Some(conn),

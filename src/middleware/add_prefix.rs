@@ -51,7 +51,10 @@ struct Prefix(String);
 
 impl Middleware for Prefix {
     fn request<'a>(&'a self, exchange: &'a mut Exchange, _: &'a mut RequestHeader) -> Flow<'a> {
-        exchange.path.insert_str(0, &self.0);
+        let mut path = String::with_capacity(self.0.len() + exchange.path.len());
+        path.push_str(&self.0);
+        path.push_str(&exchange.path);
+        exchange.path = path;
         Flow::Next
     }
 }

@@ -4,6 +4,7 @@
 //! Headers that say who the client is are removed from its request before the chain looks at it; a kind names them in
 //! [`Middleware::identity`](super::Middleware::identity).
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use base64::Engine;
@@ -118,6 +119,14 @@ impl BasicCredentials {
             }
             _ => Err("malformed"),
         }
+    }
+}
+
+/// Who counts as one client where something is shared out: an address, or the /64 that a household has of IPv6.
+pub fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address => address,
     }
 }
 

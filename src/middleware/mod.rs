@@ -29,6 +29,7 @@ pub mod jwt;
 pub mod ldap;
 pub mod oauth;
 pub mod paths;
+mod quick;
 mod ranges;
 pub mod rate_limit;
 mod reading;
@@ -180,6 +181,11 @@ pub trait Settings: DeserializeOwned + Serialize + JsonSchema {
         Vec::new()
     }
 
+    /// The claim that its step reads from [`Exchange::claims`], so that who establishes them before it keeps that one.
+    fn claim(&self) -> Option<&str> {
+        None
+    }
+
     /// Checks the settings and makes the working part.
     ///
     /// # Errors
@@ -233,6 +239,8 @@ pub struct Scope<'a> {
     pub expand: &'a dyn Fn(&str) -> String,
     /// Path of the country database; empty for the usual places.
     pub geo_database: &'a str,
+    /// Claims that steps of the same chain read.
+    pub claims: &'a [&'a str],
     /// What all middlewares share.
     pub tools: &'a Tools,
 }
@@ -249,6 +257,7 @@ pub struct Kind {
     /// Its settings, as a JSON schema made from the code.
     pub schema: fn() -> Schema,
     build: fn(&Definition, &Scope<'_>) -> Built,
+    claim: fn(&Definition) -> Option<String>,
 }
 
 impl Kind {
@@ -263,6 +272,10 @@ impl Kind {
                 warnings.extend(stray_paths::<S>(scope));
                 Ok((settings.build(scope)?, warnings))
             },
+            claim: |definition| {
+                let (settings, _) = definition.rule.decode::<S>(S::GUARDS).ok()?;
+                settings.claim().map(str::to_owned)
+            },
         }
     }
 
@@ -272,6 +285,11 @@ impl Kind {
     /// Everything that is wrong with the definition's `rule`.
     pub fn build(&self, definition: &Definition, scope: &Scope<'_>) -> Built {
         (self.build)(definition, scope)
+    }
+
+    /// The claim that a definition of this kind reads.
+    pub fn claim(&self, definition: &Definition) -> Option<String> {
+        (self.claim)(definition)
     }
 
     /// The kind that a `type` names.

@@ -4,11 +4,13 @@
 //! the group `1x`, and a group that is not there is empty. `$$` is a dollar sign.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use http::HeaderName;
-use regex::{Captures, Regex};
+use regex::Regex;
 
 use super::goregex;
+use super::quick::{Quick, Seen};
 use super::reading::Reading;
 use crate::config::{Place, Problem};
 
@@ -31,6 +33,7 @@ pub enum Piece {
 #[derive(Debug)]
 pub struct Replace {
     pattern: Regex,
+    quick: Option<Quick>,
     pieces: Vec<Piece>,
 }
 
@@ -46,7 +49,7 @@ impl Replace {
     pub fn new(pattern: &str, replacement: &str, place: &Place) -> Result<Replace, Problem> {
         let pattern = compile(pattern, &place.child("pattern"))?;
         let pieces = pieces(replacement, &pattern);
-        Ok(Replace { pattern, pieces })
+        Ok(Replace { quick: Quick::of(pattern.as_str()), pattern, pieces })
     }
 
     /// The replacement.
@@ -68,45 +71,69 @@ impl Replace {
         subject: &Reading<'_>,
         value: impl Fn(&Piece) -> Cow<'v, str>,
     ) -> Option<Result<String, TooLong>> {
+        let text = subject.text();
+        let seen = self.quick.as_ref().map_or(Seen::Unclear, |quick| quick.look(text));
         // Most requests match nothing, and this search needs no room for groups.
-        if !self.pattern.is_match(subject.text()) {
+        if seen == Seen::No || seen == Seen::Unclear && !self.pattern.is_match(text) {
             return None;
         }
-        let mut out = String::with_capacity(subject.text().len() + 64);
-        let mut done = 0;
-        for found in self.pattern.captures_iter(subject.text()) {
-            let Some(whole) = found.get(0) else { continue };
-            out.push_str(subject.raw(done..whole.start()));
-            done = whole.end();
-            for piece in &self.pieces {
-                self.put(piece, &found, subject, &value, &mut out);
-                if out.len() > LONGEST {
-                    return Some(Err(TooLong));
-                }
+        let out = String::with_capacity(text.len() + 64);
+        let mut out = Writer { pieces: &self.pieces, subject, value: &value, out, done: 0 };
+        if let Seen::Whole(group) = seen {
+            let group = |number| if number == 0 { Some(0..text.len()) } else { group.clone() };
+            return Some(out.replace(0..text.len(), group).map(|()| out.end()));
+        }
+        for found in self.pattern.captures_iter(text) {
+            let group = |number| found.get(number).map(|group| group.range());
+            let Some(whole) = group(0) else { continue };
+            if let Err(error) = out.replace(whole, group) {
+                return Some(Err(error));
             }
         }
-        out.push_str(subject.raw(done..subject.text().len()));
-        Some(Ok(out))
+        Some(Ok(out.end()))
     }
 
-    fn put<'v>(
-        &self,
-        piece: &Piece,
-        found: &Captures<'_>,
-        subject: &Reading<'_>,
-        value: &impl Fn(&Piece) -> Cow<'v, str>,
-        out: &mut String,
-    ) {
-        match piece {
-            Piece::Text(text) => out.push_str(text),
-            Piece::Group(group) => {
-                if let Some(group) = found.get(*group) {
-                    out.push_str(subject.raw(group.range()));
+    /// Whether no path that begins with these raw bytes can match, however it goes on.
+    pub fn rules_out(&self, beginning: &str) -> bool {
+        !beginning.contains('%') && self.quick.as_ref().is_some_and(|quick| quick.rules_out(beginning))
+    }
+}
+
+/// Writes a subject with something in place of the matches.
+struct Writer<'a, F> {
+    pieces: &'a [Piece],
+    subject: &'a Reading<'a>,
+    value: &'a F,
+    out: String,
+    /// Bytes of the subject's text that are done.
+    done: usize,
+}
+
+impl<'v, F: Fn(&Piece) -> Cow<'v, str>> Writer<'_, F> {
+    fn replace(&mut self, whole: Range<usize>, group: impl Fn(usize) -> Option<Range<usize>>) -> Result<(), TooLong> {
+        self.out.push_str(self.subject.raw(self.done..whole.start));
+        self.done = whole.end;
+        for piece in self.pieces {
+            match piece {
+                Piece::Text(text) => self.out.push_str(text),
+                Piece::Group(number) => {
+                    if let Some(group) = group(*number) {
+                        self.out.push_str(self.subject.raw(group));
+                    }
                 }
+                Piece::Nothing(_) => {}
+                Piece::Header(_) | Piece::Parameter(_) => self.out.push_str(&(self.value)(piece)),
             }
-            Piece::Nothing(_) => {}
-            Piece::Header(_) | Piece::Parameter(_) => out.push_str(&value(piece)),
+            if self.out.len() > LONGEST {
+                return Err(TooLong);
+            }
         }
+        Ok(())
+    }
+
+    fn end(mut self) -> String {
+        self.out.push_str(self.subject.raw(self.done..self.subject.text().len()));
+        self.out
     }
 }
 

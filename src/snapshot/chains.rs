@@ -28,6 +28,8 @@ struct Ready<'a> {
     definition: &'a Definition,
     kind: &'static Kind,
     paths: Arc<PathRules>,
+    /// The claim that it reads.
+    claim: Option<String>,
     /// The first one built. It lives until the routes have theirs, so that what they share by use (a set of keys that is being
     /// fetched) is not begun twice.
     trial: Option<Part>,
@@ -50,7 +52,12 @@ impl<'a> Chains<'a> {
 
     /// The chain of a route; `None` when one of its middlewares cannot be had, which is reported.
     pub fn route(&self, route: &Route, gateway: &Gateway, report: &mut Report) -> Option<Chain> {
-        let place = Anywhere { name: &route.name, path: &route.path, target: route.target.as_deref() };
+        let place = Anywhere {
+            name: &route.name,
+            path: &route.path,
+            target: route.target.as_deref(),
+            claims: &self.claims(&route.middlewares),
+        };
         let cors = cors(route, gateway, report);
         let errors = self.errors(route, gateway, report);
         let first = built_in(route, self.shared.tools);
@@ -80,8 +87,14 @@ impl<'a> Chains<'a> {
 
     /// The chain before one of the gateway's own endpoints.
     pub fn endpoint(&self, names: &[String], place: &Place, report: &mut Report) -> Arc<Chain> {
-        let anywhere = Anywhere { name: "", path: "/", target: None };
+        let anywhere = Anywhere { name: "", path: "/", target: None, claims: &self.claims(names) };
         Arc::new(self.chain(Vec::new(), names, place, &anywhere, report).unwrap_or_default())
+    }
+
+    /// Claims that middlewares of these names read.
+    fn claims(&self, names: &[String]) -> Vec<&str> {
+        let ready = names.iter().filter_map(|name| self.definitions.get(name.as_str())?.as_ref());
+        ready.filter_map(|ready| ready.claim.as_deref()).collect()
     }
 
     fn chain(
@@ -156,14 +169,17 @@ struct Anywhere<'a> {
     name: &'a str,
     path: &'a str,
     target: Option<&'a str>,
+    claims: &'a [&'a str],
 }
 
 impl<'a> Ready<'a> {
     fn new(definition: &'a Definition, shared: Shared<'_>, report: &mut Report) -> Option<Ready<'a>> {
         let kind = Kind::named(&definition.kind, &definition.at).map_err(|problem| report.add(problem));
         let paths = PathRules::compile(&definition.paths, &definition.at).map_err(|problems| report.extend(problems));
-        let mut ready = Ready { definition, kind: kind.ok()?, paths: Arc::new(paths.ok()?), trial: None };
-        match ready.build(&Anywhere { name: "", path: "/", target: None }, 0, shared) {
+        let kind = kind.ok()?;
+        let claim = kind.claim(definition);
+        let mut ready = Ready { definition, kind, paths: Arc::new(paths.ok()?), claim, trial: None };
+        match ready.build(&Anywhere { name: "", path: "/", target: None, claims: &[] }, 0, shared) {
             Ok((part, warnings)) => {
                 report.extend(warnings);
                 ready.trial = Some(part);
@@ -191,6 +207,7 @@ impl<'a> Ready<'a> {
             paths: self.paths.clone(),
             expand: &|text| expand::value(text, shared.env),
             geo_database: shared.geo_database,
+            claims: at.claims,
             tools: shared.tools,
         };
         self.kind.build(self.definition, &scope)

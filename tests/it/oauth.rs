@@ -332,6 +332,34 @@ async fn definitions_that_share_cookies_and_not_their_wishes_log_a_user_in_once_
 }
 
 #[tokio::test]
+async fn a_limit_behind_a_login_counts_by_what_the_session_knows() {
+    for (claim, header) in [("realm.tenant", "X-User"), ("sub", "X-User"), ("realm.tenant", "X-Tenant")] {
+        let (origin, provider) = (Origin::start().await, Origin::start().await);
+        let endpoint = CUSTOM.replace('}', ", userInfoUrl: PROVIDER/me}");
+        let forwarded = if header == "X-User" { "X-User: name" } else { "X-Tenant: realm.tenant" };
+        let gateway = Gateway::before(&origin)
+            .word("PROVIDER", &provider)
+            .routes("- {name: r, path: /, target: ORIGIN, middlewares: [login, limit]}")
+            .middlewares(&format!(
+                "- {{name: login, type: oauth, rule: {{{CLIENT}, {endpoint}, forwardHeaders: {{{forwarded}}}}}}}
+- {{name: limit, type: rateLimit, rule: {{unit: hour, requestsPerUnit: 1, keyStrategy: {{source: claim, name: {claim}}}}}}}"
+            ))
+            .await;
+        provider.on("/token", Answer::ok(opaque().to_string()));
+        for (who, statuses) in [("a", [200, 429]), ("b", [200, 429]), ("a", [429, 429])] {
+            let user = json!({"sub": who, "name": "ann", "realm": {"tenant": who}});
+            provider.on("/me", Answer::ok(user.to_string()));
+            let browser = Browser::knowing("gateway.test", gateway.port());
+            let page = browser.open_until(&format!("{SITE}/"), &provider.to_string()).await;
+            let state = page.parameter("state").expect("a state");
+            let page = browser.open(&format!("{SITE}/callback?state={state}&code=c")).await;
+            assert_eq!(page.status(), statuses[0], "{claim} of {who}");
+            assert_eq!(browser.open(&format!("{SITE}/")).await.status(), statuses[1], "{claim} of {who}, again");
+        }
+    }
+}
+
+#[tokio::test]
 async fn paths_decide_what_asks_for_a_login() {
     let (origin, provider) = (Origin::start().await, Origin::start().await);
     let gateway = Gateway::before(&origin)

@@ -176,6 +176,33 @@ async fn an_id_token_that_is_not_for_this_login_ends_it() {
     }
 }
 
+/// OpenID Connect Core §10.1.
+#[tokio::test]
+async fn an_id_token_names_its_key_only_where_there_are_several() {
+    let rule = "endpoint: {authUrl: PROVIDER/auth, tokenUrl: PROVIDER/token, jwksUrl: PROVIDER/jwks}, scopes: [openid]";
+    let (signer, other, rsa) = (Signer::p256(), Signer::p256(), Signer::rsa());
+    let nameless = |signer: &Signer| {
+        let mut jwk = signer.jwk("");
+        jwk.as_object_mut().expect("an object").remove("kid");
+        jwk
+    };
+    for (description, keys, by, status) in [
+        ("the only key for its algorithm", vec![signer.jwk("k1"), rsa.jwk("k2")], &signer, 303),
+        ("the only key, without an id", vec![nameless(&signer)], &signer, 303),
+        ("another key", vec![nameless(&signer)], &other, 500),
+        ("one of two keys", vec![signer.jwk("k1"), other.jwk("k2")], &signer, 500),
+        ("one of two keys, one without an id", vec![nameless(&signer), other.jwk("k2")], &signer, 500),
+    ] {
+        let stage = Stage::with(rule).await;
+        stage.provider.on("/jwks", Answer::ok(key_set(&keys)));
+        let browser = stage.browser();
+        let page = stage.sent_to_provider(&browser, "/").await;
+        let claims = json!({"sub": "ann", "aud": "id", "exp": in_seconds(60), "nonce": page.parameter("nonce")});
+        stage.grants(&json!({"access_token": "opaque", "id_token": by.token("ES256", &claims)}));
+        assert_eq!(stage.comes_back(&browser, &page, "").await.status, status, "{description}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_signed_with_what_everybody_knows_ends_the_login() {
     let stage = Stage::with(

@@ -1,7 +1,8 @@
 //! Basic authentication against users in the configuration. RFC 7617, spec middlewares §5.5.
 //!
 //! The first user of that name decides. `Authorization` goes on to the backend, as in Goma, unless that is switched off. Slow hashes are checked away
-//! from the threads that carry requests; when too many wait the answer is 503. An unknown user costs as much time as a
+//! from the threads that carry requests; when too many wait the answer is 503, and a client
+//! with many of them leaves room for others. An unknown user costs as much time as a
 //! wrong password.
 //!
 //! | file | holds |
@@ -9,8 +10,10 @@
 //! | `secret` | the forms of stored passwords |
 //! | `md5crypt` | one of them |
 //! | `checker` | slow checks on threads of their own, and the memory of right ones |
+//! | `line` | where they wait, each client for its turn |
 
 pub mod checker;
+mod line;
 mod md5crypt;
 mod secret;
 
@@ -207,7 +210,7 @@ impl Middleware for Login {
             return self.decide(true, true, &credentials, head);
         }
         Flow::Wait(Box::pin(async move {
-            match self.checker.check(&credentials.user, &credentials.password, slow).await {
+            match self.checker.check(exchange.client, &credentials.user, &credentials.password, slow).await {
                 Ok(right) => self.decide(known.is_some(), right && own, &credentials, head),
                 Err(Busy) => Flow::Reply(self.guard.fail("busy", busy())),
             }

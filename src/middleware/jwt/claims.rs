@@ -4,9 +4,10 @@
 //! 2^53, which turns long user numbers into those of somebody else.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use serde_json::Value;
+use super::claim::Claim;
 
 /// Where a claim is: names from the outside in. A name that holds a dot cannot be reached.
 #[derive(Debug)]
@@ -19,15 +20,15 @@ impl ClaimPath {
     }
 
     /// The claim, if the token has it.
-    pub fn find<'a>(&self, claims: &'a Value) -> Option<&'a Value> {
-        self.0.iter().try_fold(claims, |value, name| value.as_object()?.get(&**name))
+    pub fn find<'c, 'a>(&self, claims: &'c Claim<'a>) -> Option<&'c Claim<'a>> {
+        self.0.iter().try_fold(claims, |value, name| value.get(name))
     }
 }
 
 /// A claim as text for comparisons.
-pub fn text(value: &Value) -> Cow<'_, str> {
+pub fn text<'c>(value: &'c Claim<'_>) -> Cow<'c, str> {
     match value {
-        Value::String(text) => Cow::Borrowed(text),
+        Claim::Text(text) => Cow::Borrowed(text),
         other => {
             let mut out = String::new();
             write_value(&mut out, other);
@@ -37,31 +38,39 @@ pub fn text(value: &Value) -> Cow<'_, str> {
 }
 
 /// A claim as the value of a header; `None` when there is nothing to say.
-pub fn forwarded(value: &Value) -> Option<Cow<'_, str>> {
+pub fn forwarded<'c>(value: &'c Claim<'_>) -> Option<Cow<'c, str>> {
     let text = match value {
-        Value::Number(number) => Cow::Owned(rounded(number)),
-        Value::Array(items) => Cow::Owned(items.iter().map(text).collect::<Vec<_>>().join(",")),
+        Claim::Number(number) => Cow::Owned(rounded(number)),
+        Claim::List(items) => Cow::Owned(joined(items)),
         other => text(other),
     };
     (!text.is_empty()).then_some(text)
 }
 
-fn write_value(out: &mut String, value: &Value) {
+fn joined(items: &[Claim<'_>]) -> String {
+    let mut out = String::new();
+    for (place, item) in items.iter().enumerate() {
+        out.push_str(if place > 0 { "," } else { "" });
+        write_value(&mut out, item);
+    }
+    out
+}
+
+fn write_value(out: &mut String, value: &Claim<'_>) {
     match value {
-        Value::Null => out.push_str("<nil>"),
-        Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
-        Value::Number(number) => out.push_str(&shortest(number.as_f64().unwrap_or(f64::NAN))),
-        Value::String(text) => out.push_str(text),
-        Value::Array(items) => write_list(out, "[", items.iter().map(|item| (None, item))),
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_by_key(|(name, _)| *name);
-            write_list(out, "map[", members.into_iter().map(|(name, value)| (Some(name.as_str()), value)));
+        Claim::Null => out.push_str("<nil>"),
+        Claim::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
+        Claim::Number(number) => out.push_str(&shortest(number.as_f64().unwrap_or(f64::NAN))),
+        Claim::Text(text) => out.push_str(text),
+        Claim::List(items) => write_list(out, "[", items.iter().map(|item| (None, item))),
+        Claim::Object(members) => {
+            let members: BTreeMap<&str, &Claim<'_>> = members.iter().map(|(name, value)| (&**name, value)).collect();
+            write_list(out, "map[", members.into_iter().map(|(name, value)| (Some(name), value)));
         }
     }
 }
 
-fn write_list<'a>(out: &mut String, open: &str, items: impl Iterator<Item = (Option<&'a str>, &'a Value)>) {
+fn write_list<'a>(out: &mut String, open: &str, items: impl Iterator<Item = (Option<&'a str>, &'a Claim<'a>)>) {
     out.push_str(open);
     for (place, (name, value)) in items.enumerate() {
         out.push_str(if place > 0 { " " } else { "" });
@@ -106,7 +115,8 @@ mod tests {
 
     #[test]
     fn claims_are_found_by_their_path() {
-        let claims = json!({"a": {"b": {"c": 1}}, "d.e": 2, "f": null, "": {"x": 3}});
+        let value = json!({"a": {"b": {"c": 1}}, "d.e": 2, "f": null, "": {"x": 3}});
+        let claims = Claim::from(&value);
         for (path, found) in [
             ("a.b.c", Some(json!(1))),
             ("a.b", Some(json!({"c": 1}))),
@@ -117,7 +127,11 @@ mod tests {
             ("f.g", None),
             (".x", Some(json!(3))),
         ] {
-            assert_eq!(ClaimPath::new(path).expect("a path").find(&claims), found.as_ref(), "{path}");
+            assert_eq!(
+                ClaimPath::new(path).expect("a path").find(&claims),
+                found.as_ref().map(Claim::from).as_ref(),
+                "{path}"
+            );
         }
         assert!(ClaimPath::new("").is_none());
     }
@@ -142,7 +156,7 @@ mod tests {
             (json!(3.0), "3"),
             (json!(2.5), "2.5"),
         ] {
-            assert_eq!(text(&number), expected, "{number}");
+            assert_eq!(text(&Claim::from(&number)), expected, "{number}");
         }
     }
 
@@ -155,7 +169,7 @@ mod tests {
             (json!({"k2": "v2", "k": "v"}), "map[k:v k2:v2]"),
             (json!({"a": [1, "x", null], "b": {}}), "map[a:[1 x <nil>] b:map[]]"),
         ] {
-            assert_eq!(text(&claim), expected, "{claim}");
+            assert_eq!(text(&Claim::from(&claim)), expected, "{claim}");
         }
     }
 
@@ -176,7 +190,7 @@ mod tests {
             (json!(null), Some("<nil>")),
             (json!({"b": 1, "a": "x"}), Some("map[a:x b:1]")),
         ] {
-            assert_eq!(forwarded(&claim).as_deref(), expected, "{claim}");
+            assert_eq!(forwarded(&Claim::from(&claim)).as_deref(), expected, "{claim}");
         }
     }
 }

@@ -15,8 +15,9 @@
 
 use std::fmt;
 
-use serde_json::{Number, Value};
+use serde_json::Number;
 
+use super::claim::Claim;
 use super::claims::{self, ClaimPath};
 
 /// An expression about claims.
@@ -64,7 +65,14 @@ struct Operand {
     /// As written, without quotes.
     text: Box<str>,
     /// What it stands for when it has no quotes.
-    literal: Option<Value>,
+    literal: Option<Literal>,
+}
+
+/// What a value without quotes is. The text of a truth says which.
+#[derive(Debug)]
+enum Literal {
+    Bool,
+    Number(Number),
 }
 
 impl Expression {
@@ -86,13 +94,13 @@ impl Expression {
     ///
     /// # Errors
     /// When a claim is missing before the answer is clear.
-    pub fn fits(&self, claims: &Value) -> Result<bool, Missing> {
+    pub fn fits(&self, claims: &Claim<'_>) -> Result<bool, Missing> {
         self.0.fits(claims)
     }
 }
 
 impl Node {
-    fn fits(&self, claims: &Value) -> Result<bool, Missing> {
+    fn fits(&self, claims: &Claim<'_>) -> Result<bool, Missing> {
         match self {
             Node::Any(nodes) => any(nodes, |node| node.fits(claims)),
             Node::All(nodes) => any(nodes, |node| node.fits(claims).map(|fits| !fits)).map(|fails| !fails),
@@ -132,8 +140,8 @@ impl Function {
     }
 
     /// `Contains` looks for a substring when it has one value only, in each item of a list as well.
-    fn holds(self, operands: usize, claim: &Value, operand: &Operand) -> bool {
-        let compare = |value: &Value| match self {
+    fn holds(self, operands: usize, claim: &Claim<'_>, operand: &Operand) -> bool {
+        let compare = |value: &Claim<'_>| match self {
             Function::Prefix => claims::text(value).starts_with(&*operand.text),
             Function::Contains if operands == 1 => {
                 operand.equals(value) || claims::text(value).contains(&*operand.text)
@@ -141,7 +149,7 @@ impl Function {
             Function::Equals | Function::OneOf | Function::Contains => operand.equals(value),
         };
         match claim {
-            Value::Array(items) => items.iter().any(|item| operand.minds(item) && compare(item)),
+            Claim::List(items) => items.iter().any(|item| operand.minds(item) && compare(item)),
             other => compare(other),
         }
     }
@@ -149,16 +157,16 @@ impl Function {
 
 impl Operand {
     /// Of a list, texts count; for a literal also items of its own kind.
-    fn minds(&self, item: &Value) -> bool {
+    fn minds(&self, item: &Claim<'_>) -> bool {
         matches!(
             (item, &self.literal),
-            (Value::String(_), _) | (Value::Number(_), Some(Value::Number(_))) | (Value::Bool(_), Some(Value::Bool(_)))
+            (Claim::Text(_), _) | (Claim::Number(_), Some(Literal::Number(_))) | (Claim::Bool(_), Some(Literal::Bool))
         )
     }
 
-    fn equals(&self, value: &Value) -> bool {
+    fn equals(&self, value: &Claim<'_>) -> bool {
         match (&self.literal, value) {
-            (Some(Value::Number(wanted)), Value::Number(found)) => same(wanted, found),
+            (Some(Literal::Number(wanted)), Claim::Number(found)) => same(wanted, found),
             _ => claims::text(value) == *self.text,
         }
     }
@@ -256,9 +264,8 @@ impl<'a> Parser<'a> {
         let start = self.at;
         let text = self.word();
         let literal = match text {
-            "true" => Some(Value::Bool(true)),
-            "false" => Some(Value::Bool(false)),
-            number => serde_json::from_str::<Number>(number).ok().map(Value::Number),
+            "true" | "false" => Some(Literal::Bool),
+            number => serde_json::from_str::<Number>(number).ok().map(Literal::Number),
         };
         if literal.is_none() {
             self.at = start;
@@ -321,12 +328,12 @@ fn single(mut nodes: Vec<Node>, many: fn(Vec<Node>) -> Node) -> Node {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn says(text: &str, claims: &Value) -> Result<bool, Missing> {
-        Expression::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).fits(claims)
+        Expression::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).fits(&claims.into())
     }
 
     #[test]
@@ -465,7 +472,7 @@ mod tests {
             )
         ) {
             if let Ok(expression) = Expression::parse(&tokens.concat()) {
-                let _ = expression.fits(&json!({"a": ["b", 1, null], "b": {"c": 1}}));
+                let _ = expression.fits(&(&json!({"a": ["b", 1, null], "b": {"c": 1}})).into());
             }
         }
     }

@@ -11,7 +11,11 @@ use super::keys::{Algorithm, Key};
 
 /// Keys by their id. Those that cannot verify tokens here were left out.
 #[derive(Default)]
-pub struct KeySet(Vec<(Box<str>, Key)>);
+pub struct KeySet {
+    named: Vec<(Box<str>, Key)>,
+    /// Keys without an id: only for tokens that need none.
+    nameless: Vec<Key>,
+}
 
 /// Why a text is no set of keys.
 #[derive(Debug, Error)]
@@ -28,7 +32,7 @@ pub enum SetError {
 const MOST: usize = 128;
 
 impl KeySet {
-    /// Reads a set. A key that is not for signatures, has no id, or is of an unknown kind is left out, as RFC 7517 §5 asks.
+    /// Reads a set. A key that is not for signatures or is of an unknown kind is left out, as RFC 7517 §5 asks.
     ///
     /// # Errors
     /// When it is no set at all.
@@ -37,22 +41,36 @@ impl KeySet {
         if document.keys.len() > MOST {
             return Err(SetError::TooMany(document.keys.len()));
         }
-        Ok(KeySet(document.keys.into_iter().filter_map(named_key).collect()))
+        let mut set = KeySet::default();
+        for (id, key) in document.keys.into_iter().filter_map(usable) {
+            match id {
+                Some(id) => set.named.push((id, key)),
+                None => set.nameless.push(key),
+            }
+        }
+        Ok(set)
     }
 
-    /// Whether no token can be verified with it.
+    /// Whether no token that names its key can be verified with it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.named.is_empty()
     }
 
-    /// How many keys can be used.
+    /// How many keys with an id can be used.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.named.len()
+    }
+
+    /// The only key of the set for an algorithm, whether it has an id or not.
+    pub fn only(&self, algorithm: Algorithm) -> Option<&Key> {
+        let keys = self.named.iter().map(|(_, key)| key).chain(&self.nameless);
+        let mut fitting = keys.filter(|key| key.algorithms().has(algorithm));
+        fitting.next().filter(|_| fitting.next().is_none())
     }
 
     /// The keys of this id: usually one, but RFC 7517 §4.5 allows one of each kind.
     pub fn of<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Key> {
-        self.0.iter().filter(move |(own, _)| **own == *id).map(|(_, key)| key)
+        self.named.iter().filter(move |(own, _)| **own == *id).map(|(_, key)| key)
     }
 }
 
@@ -64,7 +82,7 @@ struct Document {
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
-    kid: Box<str>,
+    kid: Option<Box<str>>,
     #[serde(rename = "use")]
     usage: Option<String>,
     key_ops: Option<Vec<String>>,
@@ -76,7 +94,7 @@ struct Jwk {
     y: Option<String>,
 }
 
-fn named_key(value: Value) -> Option<(Box<str>, Key)> {
+fn usable(value: Value) -> Option<(Option<Box<str>>, Key)> {
     let jwk: Jwk = serde_json::from_value(value).ok()?;
     let signs = jwk.usage.as_deref().is_none_or(|usage| usage == "sig");
     let verifies =

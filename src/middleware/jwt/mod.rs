@@ -12,23 +12,25 @@
 //!     forwardHeaders: { X-User-ID: sub }
 //! ```
 
+pub mod claim;
 pub mod claims;
 pub mod expression;
 pub mod jwks;
 pub mod keys;
 mod remote;
+pub mod seen;
 mod settings;
 mod store;
 #[cfg(test)]
 mod tests;
 pub mod token;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::RequestHeader;
-use serde_json::Value;
 
 pub use remote::{KeySets, Remote};
 pub use settings::Jwt;
@@ -39,8 +41,10 @@ use super::spelled::Spelled;
 use super::{Flow, Middleware, Verdict};
 use crate::exchange::Exchange;
 use crate::reply::Reply;
+use claim::Claim;
 use claims::ClaimPath;
 use keys::Algorithms;
+use seen::Seen;
 use store::Local;
 use token::{Demands, Fault, Token};
 
@@ -54,6 +58,8 @@ struct Step {
     forward: Vec<(Spelled, ClaimPath)>,
     identity: Vec<HeaderName>,
     keep_authorization: bool,
+    /// Headers of good tokens.
+    seen: Seen,
 }
 
 enum Source {
@@ -89,30 +95,23 @@ impl Middleware for Step {
 }
 
 impl Step {
-    /// The claims of the request's token, if it is good.
-    fn examine(&self, head: &RequestHeader) -> Result<Value, Stop> {
-        let token = Token::read(bearer(head)?).map_err(Stop::Fault)?;
-        if !self.algorithms.has(token.algorithm) {
+    /// The claims of the request's token, if its signature is good; nothing in them is looked at before.
+    fn examine(&self, head: &RequestHeader) -> Result<String, Stop> {
+        let token = Token::read_seen(bearer(head)?, &self.seen).map_err(Stop::Fault)?;
+        if !self.algorithms.has(token.header.algorithm) {
             return Err(Stop::Fault(Fault::WrongAlgorithm));
         }
-        let checked = match &self.keys {
-            Source::Local(local) => self.check(&token, &local.keys()),
-            Source::Remote(_) if token.key_id.is_none() => Err(Fault::NoKeyId),
+        match &self.keys {
+            Source::Local(local) => local.keys().verify(&token),
+            Source::Remote(_) if token.header.key_id.is_none() => Err(Fault::NoKeyId),
             Source::Remote(remote) => match remote.keys().as_deref() {
-                Some(keys) if !keys.is_empty() => self.check(&token, keys),
+                Some(keys) if !keys.is_empty() => keys.verify(&token),
                 _ => return Err(Stop::NoKeys),
             },
-        };
-        checked.map_err(Stop::Fault)
-    }
-
-    /// Nothing in the claims is looked at before the signature is verified.
-    fn check(&self, token: &Token<'_>, keys: &Keys) -> Result<Value, Fault> {
-        keys.verify(token)?;
-        let claims = token.claims()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.demands.check(&claims, now.as_secs_f64())?;
-        Ok(claims)
+        }
+        .map_err(Stop::Fault)?;
+        token.remember(&self.seen);
+        token.claims_text().map_err(Stop::Fault)
     }
 
     /// Looks again when the keys were fetched again.
@@ -131,30 +130,41 @@ impl Step {
 
     fn decide<'a>(
         &'a self,
-        examined: Result<Value, Stop>,
+        examined: Result<String, Stop>,
         exchange: &mut Exchange,
         head: &mut RequestHeader,
     ) -> Flow<'a> {
-        match examined {
+        match examined.and_then(|claims| self.check(&claims, head).map_err(Stop::Fault).map(|()| claims)) {
             Ok(claims) => {
                 self.guard.allow();
-                self.tell(&claims, head);
-                exchange.claims = Some(Arc::new(claims));
+                exchange.claims = Some(claims);
                 Flow::Next
             }
             Err(stop) => Flow::Reply(self.refuse(&stop)),
         }
     }
 
+    /// Holds the claims against the demands, and tells the backend if they meet them.
+    fn check(&self, claims: &str, head: &mut RequestHeader) -> Result<(), Fault> {
+        let claims = claim::read(claims).ok_or(Fault::Malformed)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.demands.check(&claims, now.as_secs_f64())?;
+        self.tell(&claims, head);
+        Ok(())
+    }
+
     /// Tells the backend. What the client itself sent under these names has been removed before.
-    fn tell(&self, claims: &Value, head: &mut RequestHeader) {
+    fn tell(&self, claims: &Claim<'_>, head: &mut RequestHeader) {
         if !self.keep_authorization {
             head.remove_header(&header::AUTHORIZATION);
         }
         for (name, path) in &self.forward {
-            let text = path.find(claims).and_then(claims::forwarded);
+            let value = path.find(claims).and_then(claims::forwarded).map(|text| match text {
+                Cow::Borrowed(text) => HeaderValue::from_str(text),
+                Cow::Owned(text) => HeaderValue::try_from(text),
+            });
             // A claim with control characters is none that a header can hold.
-            if let Some(value) = text.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
+            if let Some(Ok(value)) = value {
                 name.ask(head, value);
             }
         }

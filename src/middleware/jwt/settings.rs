@@ -12,6 +12,7 @@ use super::claims::ClaimPath;
 use super::expression::Expression;
 use super::jwks::KeySet;
 use super::keys::{Algorithm, Algorithms, Key};
+use super::seen::Seen;
 use super::store::{Keys, Local};
 use super::token::Demands;
 use super::{Guard, Source, Step};
@@ -109,7 +110,16 @@ impl Settings for Jwt {
         let forward = forward.into_iter().map(|(name, path)| (name.into(), path)).collect();
         let keep_authorization = self.forward_authorization;
         let guard = Guard::new(scope, "jwt");
-        Ok(Part::Step(Arc::new(Step { guard, keys, algorithms, demands, forward, identity, keep_authorization })))
+        Ok(Part::Step(Arc::new(Step {
+            guard,
+            keys,
+            algorithms,
+            demands,
+            forward,
+            identity,
+            keep_authorization,
+            seen: Seen::default(),
+        })))
     }
 }
 

@@ -30,19 +30,33 @@ impl Keys {
     /// The fault of the token.
     pub fn verify(&self, token: &Token<'_>) -> Result<(), Fault> {
         let set = match self {
-            Keys::One(key) => return outcome(key.verify(token.algorithm, token.signed, &token.signature)),
+            Keys::One(key) => return outcome(key.verify(token.header.algorithm, token.signed, &token.signature)),
             Keys::Named(set) => set,
         };
-        let id = token.key_id.as_deref().ok_or(Fault::NoKeyId)?;
+        let id = token.header.key_id.as_deref().ok_or(Fault::NoKeyId)?;
         let mut fault = Fault::UnknownKey;
         for key in set.of(id) {
-            match outcome(key.verify(token.algorithm, token.signed, &token.signature)) {
+            match outcome(key.verify(token.header.algorithm, token.signed, &token.signature)) {
                 Err(Fault::WrongAlgorithm) if fault == Fault::BadSignature => {}
                 Err(found) => fault = found,
                 Ok(()) => return Ok(()),
             }
         }
         Err(fault)
+    }
+
+    /// The same for an ID token, which has to name its key only where there are several (OpenID Connect Core §10.1).
+    ///
+    /// # Errors
+    /// The fault of the token.
+    pub fn verify_id_token(&self, token: &Token<'_>) -> Result<(), Fault> {
+        match self {
+            Keys::Named(set) if token.header.key_id.is_none() => {
+                let key = set.only(token.header.algorithm).ok_or(Fault::NoKeyId)?;
+                outcome(key.verify(token.header.algorithm, token.signed, &token.signature))
+            }
+            _ => self.verify(token),
+        }
     }
 
     /// Whether there is none.

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::middleware::auth::network;
+
 /// Allowances by client address.
 pub struct Allowance {
     burst: f64,
@@ -62,13 +64,6 @@ impl Allowance {
     /// What `Retry-After` says: the whole time of the allowance, in seconds.
     pub fn seconds(&self) -> u64 {
         self.ttl.as_secs().max(1)
-    }
-}
-
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
-        address => address,
     }
 }
 

@@ -32,7 +32,29 @@ pub fn claim(claims: &Claims, name: &str) -> Option<String> {
         let first = claims.get(steps.next()?)?;
         steps.try_fold(first, |value, step| value.get(step))
     });
-    forwarded(found.filter(|value| !value.is_null())?).map(Cow::into_owned)
+    forwarded(&found.filter(|value| !value.is_null())?.into()).map(Cow::into_owned)
+}
+
+/// What a session knows, as if it were the claims of a token: for the steps behind.
+pub fn tree(subject: &str, claims: &BTreeMap<String, String>) -> Value {
+    let mut tree = Claims::new();
+    let text = |text: &str| Value::String(text.to_owned());
+    for (name, value) in claims.iter().filter(|(_, value)| !value.is_empty()) {
+        let (way, last) = name.rsplit_once('.').unwrap_or(("", name));
+        let mut at = Some(&mut tree);
+        for step in way.split('.').filter(|step| !step.is_empty()) {
+            let inner =
+                at.and_then(|at| at.entry(step).or_insert_with(|| Value::Object(Claims::new())).as_object_mut());
+            at = inner;
+        }
+        if let Some(at) = at {
+            at.insert(last.to_owned(), text(value));
+        }
+    }
+    if !subject.is_empty() {
+        tree.entry("sub").or_insert_with(|| text(subject));
+    }
+    Value::Object(tree)
 }
 
 #[cfg(test)]
@@ -40,6 +62,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_a_session_knows_is_found_as_in_a_token() {
+        let known = [("email", "a@x"), ("realm.user", "ann"), ("realm.role", "dev"), ("gone", ""), ("email.x", "?")];
+        let known = known.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+        let expected = json!({"email": "a@x", "realm": {"user": "ann", "role": "dev"}, "sub": "7"});
+        assert_eq!(tree("7", &known), expected);
+    }
 
     #[test]
     fn claims_become_texts() {

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 use prometheus::Histogram;
 
+use super::claims::tree;
 use super::cookies::Attributes;
 use super::login::{Ask, Login, local, with_parameters};
 use super::party::{Party, Wants, now};
@@ -62,6 +63,8 @@ pub(super) struct OAuth {
     /// The same, for those of the client.
     pub names: Vec<HeaderName>,
     pub forwards_token: bool,
+    /// Whether a step behind it reads claims.
+    pub tells_claims: bool,
     /// Paths that answers of the provider and log-outs come in on.
     pub landings: Vec<String>,
 }
@@ -144,14 +147,17 @@ impl OAuth {
 
     fn go_on<'a>(&'a self, session: Session, exchange: &'a mut Exchange, head: &'a mut RequestHeader) -> Flow<'a> {
         match self.party.state(&session, &self.wants, &self.lifetimes) {
-            State::Good => self.pass(&session, head),
+            State::Good => self.pass(&session, exchange, head),
             State::Over => self.log_in(exchange, head, "session_over"),
             State::Unchecked => Flow::Wait(Box::pin(self.check(session, exchange, head))),
             State::Expired => Flow::Wait(Box::pin(self.renew(session, exchange, head, "expired"))),
         }
     }
 
-    fn pass<'a>(&self, session: &Session, head: &mut RequestHeader) -> Flow<'a> {
+    fn pass<'a>(&self, session: &Session, exchange: &mut Exchange, head: &mut RequestHeader) -> Flow<'a> {
+        if self.tells_claims {
+            exchange.claims.get_or_insert_with(|| tree(&session.subject, &session.claims).to_string());
+        }
         for (name, claim) in &self.headers {
             let value = session.claims.get(claim).filter(|value| !value.is_empty());
             // A value that no header can carry is left out: the client's own was removed before.
@@ -189,7 +195,7 @@ impl OAuth {
                         exchange.cookies.extend(cookies.unwrap_or_default());
                     }
                 }
-                self.pass(&session, head)
+                self.pass(&session, exchange, head)
             }
             Err(Fault::Refused(_)) => self.renew(session, exchange, head, "revoked").await,
             Err(fault) if !session.bears_silence(now(), &self.lifetimes) => {
@@ -198,7 +204,7 @@ impl OAuth {
             }
             Err(fault) => {
                 log::warn!(error = fault.text(); "OAuth: a session goes on unchecked");
-                self.pass(&session, head)
+                self.pass(&session, exchange, head)
             }
         }
     }
@@ -219,13 +225,13 @@ impl OAuth {
             None => self.party.renew(&session, &token, &self.wants, &self.outside).await,
         };
         match renewed {
-            Ok(renewed) if self.store.is_some() => self.pass(&renewed.0, head),
+            Ok(renewed) if self.store.is_some() => self.pass(&renewed.0, exchange, head),
             Ok(renewed) => {
                 let (session, refresh) = &*renewed;
                 let cookies = self.cookies(session, refresh.as_deref(), exchange, &head.headers, &self.cookie_path);
                 let Some(cookies) = cookies else { return self.log_in(exchange, head, "session_too_large") };
                 exchange.cookies.extend(cookies);
-                self.pass(session, head)
+                self.pass(session, exchange, head)
             }
             Err(Fault::Refused(error)) => {
                 log::debug!(error = error.as_str(); "OAuth: no new token for a session");

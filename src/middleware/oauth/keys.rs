@@ -32,13 +32,19 @@ impl Keys {
         let refused = |fault: token::Fault| Fault::Refused(format!("a token is not the provider's: {}", fault.word()));
         let token = Token::read(text).map_err(refused)?;
         // With a shared secret anybody who knows it could sign.
-        if token.algorithm.is_secret() {
+        if token.header.algorithm.is_secret() {
             return Err(refused(token::Fault::WrongAlgorithm));
         }
         let remote = self.remote(url)?;
-        let verify = || remote.keys().as_deref().map(|keys| keys.verify(&token));
+        let verify = || remote.keys().as_deref().map(|keys| keys.verify_id_token(&token));
         let mut verified = verify();
-        if matches!(verified, None | Some(Err(token::Fault::UnknownKey))) && remote.refresh().await {
+        let may_be_new = match verified {
+            None | Some(Err(token::Fault::UnknownKey)) => true,
+            // A new key in place of the only one shows in nothing else.
+            Some(Err(token::Fault::BadSignature | token::Fault::NoKeyId)) => token.header.key_id.is_none(),
+            Some(_) => false,
+        };
+        if may_be_new && remote.refresh().await {
             verified = verify();
         }
         verified.ok_or_else(|| Fault::Down("the keys of the provider cannot be had".to_owned()))?.map_err(refused)?;

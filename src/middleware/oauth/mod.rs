@@ -12,7 +12,8 @@
 //! | `login` | a login under way: `state`, `nonce`, PKCE, the way back |
 //! | `session` | a session and its cookies |
 //! | `store` | sessions in Redis |
-//! | `party` | one client at one provider: logging in, refreshing, checking |
+//! | `party` | one client at one provider: logging in, checking |
+//! | `renewal` | refreshing, once for all who need it |
 //! | `provider` | where the provider is: named ones, settings, discovery |
 //! | `tokens`, `claims` | calls to the provider, and what it says of a user |
 //! | `id_token`, `keys` | who signed a token, and is it for us |
@@ -32,6 +33,7 @@ mod logout;
 mod memory;
 mod party;
 mod provider;
+mod renewal;
 mod seal;
 mod session;
 mod settings;

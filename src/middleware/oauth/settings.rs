@@ -162,6 +162,8 @@ impl OAuth {
         let logout = filled(self.logout_path);
         let landings = callbacks.iter().cloned().chain(logout.clone()).collect();
         let mut claims: Vec<String> = headers.iter().map(|(_, claim)| claim.clone()).collect();
+        claims.extend(scope.claims.iter().map(|claim| (*claim).to_owned()));
+        claims.sort();
         claims.dedup();
         flow::OAuth {
             guard: Guard::new(scope, Self::KIND[0]),
@@ -185,6 +187,7 @@ impl OAuth {
             names: headers.iter().map(|(name, _)| name.clone()).collect(),
             headers: headers.into_iter().map(|(name, claim)| (Spelled::from(name), claim)).collect(),
             forwards_token: self.forward_access_token,
+            tells_claims: !scope.claims.is_empty(),
             landings,
         }
     }

@@ -13,6 +13,7 @@ use super::settings::{Reach, Read, Source};
 use crate::exchange::Exchange;
 use crate::fields;
 use crate::middleware::Scope;
+use crate::middleware::jwt::claim;
 use crate::middleware::jwt::claims::{self, ClaimPath};
 
 /// How requests are told apart.
@@ -90,8 +91,9 @@ impl Key {
                 fields::cookie(&head.headers, name).map(|value| (words, trimmed(Cow::Borrowed(value))))
             }
             How::Claim(path, words) => {
-                let claim = exchange.claims.as_deref().and_then(|claims| path.find(claims));
-                claim.and_then(claims::forwarded).map(|value| (words, value))
+                let claims = exchange.claims.as_deref().and_then(claim::read);
+                let claim = claims.as_ref().and_then(|claims| path.find(claims)).and_then(claims::forwarded);
+                claim.map(|value| (words, Cow::Owned(value.into_owned())))
             }
         };
         match value.filter(|(_, value)| !value.is_empty()) {

@@ -40,6 +40,10 @@ impl Settings for RateLimit {
         self.doubtful(scope)
     }
 
+    fn claim(&self) -> Option<&str> {
+        self.claim_name()
+    }
+
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {
         let read = self.read(scope)?;
         let tools = scope.tools;

@@ -43,8 +43,9 @@ pub struct RateLimit {
 #[derive(Deserialize, Serialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KeyStrategy {
-    /// `ip`, `header`, `cookie`; of ours `claim` (of the token that a `jwt` before it has checked) and `route` (one bucket
-    /// for everybody). Default: the address. Where a request has none of it, its address counts.
+    /// `ip`, `header`, `cookie`; of ours `claim` (of the token that a `jwt` before it has checked, or of the session of an
+    /// `oauth` before it, which keeps that claim then) and `route` (one bucket for everybody). Default: the address. Where a
+    /// request has none of it, its address counts.
     source: String,
     /// Name of the header, the cookie or the claim (`realm.user` for one inside another).
     name: String,
@@ -152,6 +153,13 @@ impl RateLimit {
             "header" | "cookie" | "claim" if !name.is_empty() => Some(format!("{source}:{name}")),
             _ => Some("ip".to_owned()),
         }
+    }
+
+    /// The claim that tells requests apart.
+    pub(super) fn claim_name(&self) -> Option<&str> {
+        let KeyStrategy { source, name, .. } = &self.key_strategy;
+        let reads = matches!(word(source.trim(), &SOURCES), Some(Source::Claim));
+        Some(name.trim()).filter(|name| reads && !name.is_empty())
     }
 
     /// How large it is.

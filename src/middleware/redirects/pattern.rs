@@ -83,7 +83,7 @@ struct To {
 
 impl Middleware for To {
     fn request<'a>(&'a self, exchange: &'a mut Exchange, _: &'a mut RequestHeader) -> Flow<'a> {
-        if is_challenge(exchange) {
+        if self.replace.rules_out(&exchange.path) || is_challenge(exchange) {
             return Flow::Next;
         }
         let reading = Reading::target(&exchange.path, exchange.query.as_deref());

@@ -227,6 +227,6 @@ const MOST_ROOM: usize = 64 * 1024;
 /// Largest head, as Pingora's.
 const MOST_HEAD: usize = 1 << 20;
 /// Fields that the gateway adds to a response at most without the map of fields growing.
-const ADDED: usize = 4;
+const ADDED: usize = 12;
 /// Most fields of a head, as Pingora's.
 const MOST_FIELDS: usize = 256;
