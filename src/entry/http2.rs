@@ -112,10 +112,11 @@ where
         let request = Request::from_parts(head, body);
         let stream = Http2Stream::new(request, respond, self.digest.clone(), self.entry.settings.deadlines);
         let entry = self.entry.clone();
-        tokio::spawn(async move {
+        // Boxed: a task is moved about before it runs.
+        tokio::spawn(Box::pin(async move {
             let (_counted, _asked) = (counted, entry.count.begins());
             entry.app.answer(Box::new(stream), &entry.shutdown).await;
-        });
+        }));
         true
     }
 

@@ -110,8 +110,11 @@ impl Http2Stream {
         if self.ended || self.written.is_some() {
             return Ok(());
         }
-        for name in &OF_THE_CONNECTION {
-            head.remove_header(name);
+        // Most heads have none, and looking is cheaper than removing.
+        if head.headers.keys().any(|name| OF_THE_CONNECTION.contains(name)) {
+            for name in &OF_THE_CONNECTION {
+                head.remove_header(name);
+            }
         }
         if head.status.is_informational() {
             let interim = Response::from_parts(head.as_owned_parts(), ());

@@ -5,7 +5,7 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, Uri};
 
 use super::head::check_method;
 use super::line::{check_target, content_length, is_blank, is_disguised_framing};
@@ -101,12 +101,7 @@ fn size(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
 
 /// HTTP/2 has no fields about the connection (RFC 9113 §8.2.2); on HTTP/1.1 they would frame or steer.
 fn connection_fields(headers: &HeaderMap) -> Result<(), Refusal> {
-    let forbidden = headers.contains_key(CONNECTION)
-        || headers.contains_key(TRANSFER_ENCODING)
-        || headers.contains_key(UPGRADE)
-        || headers.contains_key("keep-alive")
-        || headers.contains_key("proxy-connection");
-    if forbidden {
+    if headers.keys().any(|name| FORBIDDEN.contains(name)) {
         return Err(Refusal::bad_request("connection field on HTTP/2"));
     }
     let mut te = headers.get_all(TE).iter();
@@ -115,6 +110,14 @@ fn connection_fields(headers: &HeaderMap) -> Result<(), Refusal> {
         false => Err(Refusal::bad_request("TE other than trailers on HTTP/2")),
     }
 }
+
+const FORBIDDEN: [HeaderName; 5] = [
+    CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
 
 fn values(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();

@@ -130,20 +130,32 @@ async fn replace(
 /// Framing stays: Pingora has read it and writes its own. Trailers pass from HTTP/2 to HTTP/2 only, so nothing
 /// announces them elsewhere.
 fn strip_hop_by_hop(head: &mut ResponseHeader) {
-    if !head.headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+    let mut there = 0u8;
+    for name in head.headers.keys() {
+        if let Some(at) = HOP_BY_HOP.iter().position(|known| known == name) {
+            there |= 1 << at;
+        }
+    }
+    if there == 0 {
         return;
     }
-    let nominated: Vec<HeaderName> = head
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-        .filter(|name| !FRAMING.contains(name))
-        .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
+    let nominated: Vec<HeaderName> = nominated(head).filter(|name| !FRAMING.contains(name)).collect();
+    for name in &nominated {
         head.remove_header(name);
     }
+    for (at, name) in HOP_BY_HOP.iter().enumerate() {
+        if there & (1 << at) != 0 {
+            head.remove_header(name);
+        }
+    }
+}
+
+/// The fields that the backend's `Connection` names; what the usual one says is none.
+fn nominated(head: &ResponseHeader) -> impl Iterator<Item = HeaderName> {
+    let lines = head.headers.get_all(header::CONNECTION).iter();
+    let tokens = lines.flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    let usual = |token: &&[u8]| token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close");
+    tokens.filter(move |token| !usual(token)).filter_map(|token| HeaderName::from_bytes(token).ok())
 }
 
 /// Says the length once, and not at all where there is no content (RFC 9110 §8.6). Pingora saw that several lengths agree.
