@@ -156,7 +156,7 @@ impl OAuth {
 
     fn pass<'a>(&self, session: &Session, exchange: &mut Exchange, head: &mut RequestHeader) -> Flow<'a> {
         if self.tells_claims {
-            exchange.claims.get_or_insert_with(|| Arc::new(tree(&session.subject, &session.claims)));
+            exchange.claims.get_or_insert_with(|| tree(&session.subject, &session.claims).to_string());
         }
         for (name, claim) in &self.headers {
             let value = session.claims.get(claim).filter(|value| !value.is_empty());
