@@ -17,6 +17,7 @@ if [ "${1:-build}" = test ]; then
     want node nodejs
     want redis-server redis-server
     want npm npm
+    want openssl openssl
     want systemd-socket-activate systemd
 fi
 if [ "${1:-build}" = bench ]; then

@@ -22,6 +22,9 @@ pub struct Tls {
     pub min_version: String,
     /// Protocols offered by ALPN (ours), the most wanted first: `h2` and `http/1.1`, the default when absent.
     pub alpn: Option<Vec<String>>,
+    /// Ask the OCSP responders that certificates name, and staple what they say (ours). Default true; a certificate that names
+    /// none, or whose chain lacks its authority, asks nobody.
+    pub ask_ocsp: Option<bool>,
 }
 
 /// A certificate with its key; each a path, PEM, or base64 of PEM. Variables in both are expanded a second time.

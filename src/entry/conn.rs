@@ -70,6 +70,8 @@ pub struct Conn {
     stall_timer: Option<Pin<Box<Sleep>>>,
     leftover_timer: Option<Pin<Box<Sleep>>>,
     http2: Option<Box<Guarded>>,
+    /// The client said that this request is its last one.
+    parting: bool,
     lingers: bool,
     info: Arc<ConnInfo>,
     digest: Arc<ProxyDigest>,
@@ -84,7 +86,6 @@ impl Conn {
         let head = ResponseHeader::build_no_case(200, Some(0)).expect("200 is a status code");
         let socket = SocketDigest::from_raw_fd(stream.fd());
         let _ = socket.peer_addr.set(Some(info.peer.into()));
-        let _ = socket.local_addr.set(Some(info.local.into()));
         Conn {
             stream,
             inbound: BytesMut::new(),
@@ -97,6 +98,7 @@ impl Conn {
             stall_timer: None,
             leftover_timer: None,
             http2: None,
+            parting: false,
             lingers: false,
             digest: Arc::new(ProxyDigest::new(Box::new(head), Some(Box::new(info.clone())))),
             info,
@@ -153,8 +155,10 @@ impl Conn {
         self.inbound.extend_from_slice(&rest);
     }
 
-    /// Admits the request whose head are the first `head` bytes of what has arrived.
-    pub fn admit(&mut self, head: usize, framing: Framing) {
+    /// Admits the request whose head are the first `head` bytes of what has arrived; `parting` when the client said that it is
+    /// its last one.
+    pub fn admit(&mut self, head: usize, framing: Framing, parting: bool) {
+        self.parting = parting;
         self.phase = Phase::Head(head);
         let endless = matches!(framing, Framing::Tunnel);
         self.framing = framing;
@@ -201,6 +205,12 @@ impl Conn {
         if self.inbound.is_empty() {
             self.inbound = BytesMut::new();
         }
+    }
+
+    /// Whether nothing is or will be there to be read. What a client sends after its last request is its own loss.
+    fn has_read_all(&self) -> bool {
+        let whole = matches!(self.phase, Phase::Body) && self.body_done();
+        self.parting && whole && self.inbound.is_empty() && self.stream.is_read_empty()
     }
 
     fn body_done(&self) -> bool {
@@ -307,7 +317,7 @@ impl Conn {
         let mut space = [0; 1024];
         while self.inbound.len() < PIPELINED {
             let mut buf = ReadBuf::new(&mut space);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+            match self.stream.poll_watch(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.inbound.extend_from_slice(buf.filled()),
                 Poll::Pending => break,
                 ended => return ended,
@@ -440,7 +450,10 @@ impl AsyncWrite for Conn {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.send_gathered(cx))?;
+        // Asked before the client can hear of it.
+        let clean = self.lingers && self.has_read_all();
         let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.lingers &= !(clean && matches!(closed, Poll::Ready(Ok(()))));
         self.progress(cx, closed)
     }
 }
@@ -448,10 +461,7 @@ impl AsyncWrite for Conn {
 #[async_trait]
 impl Shutdown for Conn {
     async fn shutdown(&mut self) {
-        let closed = tokio::time::timeout(LINGER, AsyncWriteExt::shutdown(self)).await;
-        if matches!(self.phase, Phase::Body) && self.body_done() && matches!(closed, Ok(Ok(()))) {
-            self.lingers = false;
-        }
+        let _ = tokio::time::timeout(LINGER, AsyncWriteExt::shutdown(self)).await;
     }
 }
 

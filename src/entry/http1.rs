@@ -31,12 +31,12 @@ where
     tokio::pin!(rest);
     while let Some(head) = next_head(&mut conn, entry, rest.as_mut(), first, due.take()).await {
         match head {
-            Arrival::Request(mut length, framing) => {
+            Arrival::Request(mut length, framing, parting) => {
                 if let Some(plain) = target::plain(&conn.pending()[..length]) {
                     conn.replace(length, &plain);
                     length = plain.len();
                 }
-                conn.admit(length, framing);
+                conn.admit(length, framing, parting);
             }
             Arrival::Http2 => return http2::serve(conn, entry, None).await,
             Arrival::Refused(refusal) => return refuse(conn, entry, &refusal).await,
@@ -57,7 +57,8 @@ where
 
 /// What the first bytes of a request turned out to be.
 enum Arrival {
-    Request(usize, Framing),
+    /// Length of its head, how its body is framed, whether the client wants no further one.
+    Request(usize, Framing, bool),
     Http2,
     Refused(Refusal),
 }
@@ -87,7 +88,7 @@ async fn next_head<A>(
             }
         } else if let Some(length) = gate::end_of_head(conn.pending(), searched) {
             return Some(match gate::head(&conn.pending()[..length], &entry.settings.head) {
-                Ok(head) => Arrival::Request(length, framing(&head, &entry.settings.head)),
+                Ok(head) => Arrival::Request(length, framing(&head, &entry.settings.head), !head.keep_alive),
                 Err(refusal) => Arrival::Refused(refusal),
             });
         }

@@ -17,8 +17,6 @@ pub struct ConnInfo {
     pub peer_text: HeaderValue,
     /// `X-Forwarded-For` of a client that no proxy stands before: its address twice.
     pub peer_twice: HeaderValue,
-    /// Our own address.
-    pub local: SocketAddr,
     /// Name of the entry point: `web` or `webSecure`.
     pub entry_point: Arc<str>,
     /// What the handshake came to; `None` without TLS.
@@ -31,14 +29,13 @@ pub struct ConnInfo {
 
 impl ConnInfo {
     /// Facts of a fresh connection.
-    pub fn new(peer: SocketAddr, local: SocketAddr, entry_point: Arc<str>, tls: Option<Handshake>) -> ConnInfo {
+    pub fn new(peer: SocketAddr, entry_point: Arc<str>, tls: Option<Handshake>) -> ConnInfo {
         let ip = peer.ip().to_canonical();
         let text = |text: String| HeaderValue::try_from(text).expect("addresses are plain ASCII");
         ConnInfo {
             peer: SocketAddr::new(ip, peer.port()),
             peer_text: text(ip.to_string()),
             peer_twice: text(format!("{ip}, {ip}")),
-            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
             entry_point,
             tls,
             framing_broken: AtomicBool::new(false),

@@ -14,6 +14,7 @@ mod overdue;
 mod secure;
 mod stream;
 mod target;
+mod tls;
 mod wire;
 
 use std::io;
@@ -23,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerApp;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -112,6 +113,14 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Makes the connections of a listener what they have to be, which spares asking for it with each: Linux gives those that are
+/// accepted from it the same options.
+pub fn prepare(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+}
+
 /// Accepts until `stop` turns true; what was accepted lives on. Several may accept from one socket.
 pub async fn run<A>(listener: Arc<TcpListener>, entry: Arc<Entry<A>>, mut stop: watch::Receiver<bool>)
 where
@@ -141,10 +150,7 @@ where
         log::debug!(entry_point = &*entry.name, peer:% = peer; "Too many connections, closed a new one");
         return;
     };
-    let _ = stream.set_nodelay(true);
-    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-    let Ok(local) = stream.local_addr() else { return };
-    let arrived = Arrived { stream, peer, local, counted };
+    let arrived = Arrived { stream, peer, counted };
     let entry = entry.clone();
     if entry.secure.is_some() {
         tokio::spawn(async move { secure::serve(arrived, &entry).await });
@@ -158,13 +164,12 @@ where
 struct Arrived {
     stream: TcpStream,
     peer: SocketAddr,
-    local: SocketAddr,
     counted: Counted,
 }
 
 impl Arrived {
     fn conn<A>(self, entry: &Entry<A>) -> Conn {
-        let info = ConnInfo::new(self.peer, self.local, entry.name.clone(), None);
+        let info = ConnInfo::new(self.peer, entry.name.clone(), None);
         Conn::new(Wire::Plain(self.stream), info, entry.settings.deadlines, self.counted)
     }
 }

@@ -1,18 +1,19 @@
 //! Ends TLS: the handshake, under the deadline that also holds for the first request's head.
 
-use std::io::{self, Read};
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 
 use pingora_core::apps::HttpServerApp;
-use rustls::server::{Accepted, Acceptor};
+use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use rustls::{HandshakeKind, InvalidMessage, ServerConnection};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::server::{StartHandshake, TlsStream};
 
 use super::conn::Conn;
 use super::info::Handshake;
+use super::tls::{Tls, poll_hello};
 use super::wire::Wire;
 use super::{Arrived, ConnInfo, Entry, http1, http2};
 use crate::tls::{ClientCertificate, Keeper};
@@ -49,7 +50,7 @@ where
 {
     let Some(secure) = &entry.secure else { return };
     let due = entry.settings.deadlines.head.map(|limit| Instant::now() + limit);
-    let Arrived { stream, peer, local, counted } = arrived;
+    let Arrived { stream, peer, counted } = arrived;
     // Boxed: the connection is held for long, what a handshake needs only now.
     let shaking = Box::pin(shake(stream, &secure.keeper));
     let shaken = match due {
@@ -64,14 +65,14 @@ where
             return;
         }
     };
-    let session = stream.get_ref().1;
+    let session = stream.session();
     (secure.ended)(match session.handshake_kind() {
         Some(HandshakeKind::Resumed) => Ended::Resumed,
         _ => Ended::Full,
     });
     let speaks_http2 = session.alpn_protocol() == Some(b"h2");
     let handshake = Handshake { asked, client: client(session) };
-    let info = ConnInfo::new(peer, local, entry.name.clone(), Some(handshake));
+    let info = ConnInfo::new(peer, entry.name.clone(), Some(handshake));
     let conn = Conn::new(Wire::Tls(stream), info, entry.settings.deadlines, counted);
     if speaks_http2 {
         http2::serve(conn, entry, due).await;
@@ -101,25 +102,27 @@ impl Failure {
 }
 
 /// The whole handshake; whether the client was asked for a certificate.
-async fn shake(mut stream: TcpStream, keeper: &Keeper) -> Result<(Box<TlsStream<TcpStream>>, bool), Failure> {
+async fn shake(mut stream: TcpStream, keeper: &Keeper) -> Result<(Box<Tls>, bool), Failure> {
     let accepted = hello(&mut stream).await?;
     let table = keeper.table().ok_or_else(|| Failure::of(Ended::Failed))?;
     let (config, asked) = table.choose(&accepted.client_hello());
     drop(table);
-    let shaking = StartHandshake::from_parts(accepted, stream).into_stream(config);
-    let stream = shaking.await.map_err(|error| Failure::read(&error))?;
-    Ok((Box::new(stream), asked))
+    let session = match accepted.into_connection(config) {
+        Ok(session) => session,
+        Err((error, alert)) => return Err(refuse(&mut stream, &error, alert).await),
+    };
+    let mut stream = Box::new(Tls::new(stream, session));
+    poll_fn(|cx| stream.poll_shake(cx)).await.map_err(|error| Failure::read(&error))?;
+    Ok((stream, asked))
 }
 
 /// Reads the client's first message. To what is no TLS the answer is not TLS either.
 async fn hello(stream: &mut TcpStream) -> Result<Accepted, Failure> {
     let mut acceptor = Acceptor::default();
     loop {
-        stream.readable().await.map_err(|error| Failure::read(&error))?;
-        match acceptor.read_tls(&mut Now(stream)) {
+        match poll_fn(|cx| poll_hello(stream, &mut acceptor, cx)).await {
             Ok(0) => return Err(Failure::of(Ended::Left)),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(Failure::read(&error)),
         }
         match acceptor.accept() {
@@ -130,27 +133,21 @@ async fn hello(stream: &mut TcpStream) -> Result<Accepted, Failure> {
                 let _ = stream.shutdown().await;
                 return Err(Failure::of(Ended::Plain));
             }
-            Err((error, mut alert)) => {
-                let mut bytes = Vec::new();
-                let _ = alert.write_all(&mut bytes);
-                let _ = stream.write_all(&bytes).await;
-                return Err(Failure { ended: Ended::Failed, why: error.to_string() });
-            }
+            Err((error, alert)) => return Err(refuse(stream, &error, alert).await),
         }
     }
 }
 
+/// Tells the client why there is no connection.
+async fn refuse(stream: &mut TcpStream, error: &rustls::Error, mut alert: AcceptedAlert) -> Failure {
+    let mut bytes = Vec::new();
+    let _ = alert.write_all(&mut bytes);
+    let _ = stream.write_all(&bytes).await;
+    Failure { ended: Ended::Failed, why: error.to_string() }
+}
+
 /// What Goma says to a client that speaks HTTP without TLS here.
 const SPOKE_HTTP: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-
-/// Reads what is here.
-struct Now<'a>(&'a TcpStream);
-
-impl Read for Now<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(into)
-    }
-}
 
 fn client(session: &ServerConnection) -> Option<Box<ClientCertificate>> {
     let shown = session.peer_certificates()?.first()?;

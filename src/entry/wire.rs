@@ -2,22 +2,24 @@
 //!
 //! TLS is ended here, below everything that knows HTTP; a plain connection pays one comparison for it.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use rustls::ServerConnection;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+
+use super::tls::Tls;
 
 /// A stream to a client.
 pub enum Wire {
     /// As it is.
     Plain(TcpStream),
     /// Under TLS; the handshake is done.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Tls>),
     /// Taken out of a connection that ends.
     Gone,
 }
@@ -27,7 +29,7 @@ impl Wire {
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Wire::Plain(stream) => Some(stream),
-            Wire::Tls(stream) => Some(stream.get_ref().0),
+            Wire::Tls(stream) => Some(stream.socket()),
             Wire::Gone => None,
         }
     }
@@ -50,17 +52,31 @@ impl Wire {
         }
     }
 
+    /// Whether the client has sent nothing that the kernel still holds: such bytes would turn a close into a reset.
+    pub fn is_read_empty(&self) -> bool {
+        let Some(stream) = self.tcp() else { return true };
+        let peeked = SockRef::from(stream).recv_with_flags(&mut [MaybeUninit::uninit()], libc::MSG_PEEK);
+        !matches!(peeked, Ok(1..))
+    }
+
+    /// Reads to hear of the end, while something else is waited for: what is in no hurry to be sent is not sent for it.
+    pub fn poll_watch(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Wire::Tls(stream) => silent_end(stream.poll_watch(cx, buf)),
+            stream => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+
     /// Whether something that was written waits for the socket.
     pub fn holds_back(&self) -> bool {
-        matches!(self, Wire::Tls(stream) if stream.get_ref().1.wants_write())
+        matches!(self, Wire::Tls(stream) if stream.holds_back())
     }
 
     /// Says at once that nothing more will come, as far as the socket takes it now. Without this a client of TLS cannot tell
     /// the end from an attack. RFC 8446 §6.1.
     pub fn farewell(&mut self) {
         if let Wire::Tls(stream) = self {
-            let (socket, session) = stream.get_mut();
-            farewell(socket, session);
+            stream.farewell();
         }
     }
 
@@ -68,32 +84,17 @@ impl Wire {
     pub fn into_tcp(self) -> Option<TcpStream> {
         match self {
             Wire::Plain(stream) => Some(stream),
-            Wire::Tls(stream) => Some(stream.into_inner().0),
+            Wire::Tls(stream) => Some(stream.into_socket()),
             Wire::Gone => None,
         }
     }
 }
 
-fn farewell(socket: &TcpStream, session: &mut ServerConnection) {
-    session.send_close_notify();
-    while session.wants_write() {
-        match session.write_tls(&mut Now(socket)) {
-            Ok(sent) if sent > 0 => {}
-            _ => break,
-        }
-    }
-}
-
-/// Writes what the socket takes now.
-struct Now<'a>(&'a TcpStream);
-
-impl Write for Now<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+/// Many clients close without a word; what HTTP was told to expect says whether something is missing.
+fn silent_end(read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    match read {
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+        read => read,
     }
 }
 
@@ -102,11 +103,7 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
-                // Many clients close without a word; what HTTP was told to expect says whether something is missing.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                read => read,
-            },
+            Wire::Tls(stream) => silent_end(Pin::new(stream).poll_read(cx, buf)),
             Wire::Gone => Poll::Ready(Ok(())),
         }
     }

@@ -4,7 +4,7 @@
 //! Socket activation is that of sd_listen_fds(3): `LISTEN_FDS` descriptors from 3 on, meant for the process `LISTEN_PID`, with
 //! names in `LISTEN_FDNAMES`. Such a socket belongs to the entry point whose name it has, or whose address.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use socket2::SockRef;
 use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
 
 use super::channel::{Channel, Thing, Word};
 
@@ -28,6 +29,7 @@ pub struct Birth {
     given: Vec<Given>,
     elders: Vec<Arc<Channel>>,
     stderr: Option<OwnedFd>,
+    tickets: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// A listening socket that was there before the process.
@@ -61,6 +63,7 @@ impl Birth {
             match thing {
                 Thing::Listener { name, address, shared } => birth.given.push(Given::new(name, address, fd, shared)?),
                 Thing::Elder => birth.elders.push(Arc::new(Channel::from(fd)?)),
+                Thing::Tickets => birth.tickets = Some(secrets(fd)?),
                 Thing::Stderr => birth.stderr = Some(fd),
             }
         }
@@ -100,6 +103,11 @@ impl Birth {
     /// Names and addresses of sockets that no entry point wanted; they are closed here.
     pub fn unused(&mut self) -> Vec<String> {
         self.given.drain(..).map(|given| format!("{} ({})", given.name, given.address)).collect()
+    }
+
+    /// The secrets of session tickets of the process before this one, as it wrote them.
+    pub fn tickets(&mut self) -> Option<Zeroizing<Vec<u8>>> {
+        self.tickets.take()
     }
 
     /// Whether it takes over from another process.
@@ -160,6 +168,14 @@ impl Given {
     }
 }
 
+/// Reads the pipe with the secrets of session tickets.
+fn secrets(pipe: OwnedFd) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Of its full size from the start: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MOST_SECRETS));
+    std::fs::File::from(pipe).take(MOST_SECRETS as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Takes a descriptor that the service manager has passed.
 fn passed(number: i32) -> Result<OwnedFd> {
     let there = std::fs::symlink_metadata(format!("/proc/self/fd/{number}"));
@@ -174,6 +190,8 @@ fn passed(number: i32) -> Result<OwnedFd> {
 
 /// Where the service manager's descriptors begin. sd_listen_fds(3).
 const FIRST_FD: i32 = 3;
+/// More than the secrets of session tickets take, and what a pipe holds without somebody who reads it.
+const MOST_SECRETS: usize = 4096;
 /// How long the other process may take for an answer that needs no work.
 const PROMPT: Duration = Duration::from_secs(30);
 

@@ -71,6 +71,8 @@ pub enum Thing {
     },
     /// A line to a generation that may be draining still; it ends with it.
     Elder,
+    /// A pipe that holds the secrets of session tickets: they are read once and are nowhere else.
+    Tickets,
     /// Standard error as it was before the predecessor listened in.
     Stderr,
 }

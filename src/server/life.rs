@@ -1,13 +1,14 @@
 //! What the process does between its first request and its end: it hears signals and callers until it is to stop, or until another
 //! process has taken its place.
 
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::channel::Channel;
+use super::channel::{Channel, Thing};
 use super::control::{Caller, Told};
 use super::notify::Notify;
 use super::process::Process;
@@ -138,7 +139,11 @@ impl Life {
         let mut estate = estate().map_err(cannot)?;
         for elder in &self.elders {
             let line = std::os::fd::AsFd::as_fd(&**elder).try_clone_to_owned().map_err(cannot)?;
-            estate.push((super::channel::Thing::Elder, line));
+            estate.push((Thing::Elder, line));
+        }
+        match secrets(&self.process) {
+            Ok(pipe) => estate.push((Thing::Tickets, pipe)),
+            Err(error) => log::warn!(error:% = error; "Sessions of TLS will not be resumed after the upgrade"),
         }
         let limit = self.process.config().gateway.upgrade.timeout;
         log::info!(program:% = program.path().display(); "Starting a successor");
@@ -147,6 +152,13 @@ impl Life {
         let outcome = spawn_blocking(move || tried.run(&program, &estate, limit, &notify));
         Ok((attempt, outcome))
     }
+}
+
+/// The secrets of session tickets, in a pipe: memory of the kernel's that is gone once it was read, or once both ends are closed.
+fn secrets(process: &Process) -> io::Result<OwnedFd> {
+    let (reading, mut writing) = io::pipe()?;
+    writing.write_all(&process.certificates().tickets().export())?;
+    Ok(reading.into())
 }
 
 /// Generations that may drain at a time, this one not counted.

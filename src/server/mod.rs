@@ -33,6 +33,7 @@ use crate::proxy::Gateway;
 use crate::snapshot::head_limits;
 use crate::telemetry::log::{self as logging, LogHandle};
 use crate::telemetry::metrics::Upgraded;
+use crate::tls::ocsp;
 use crate::upstream::{most_kept, retry};
 use birth::Birth;
 use control::{Caller, Control};
@@ -83,6 +84,11 @@ async fn serve(source: Source, examined: Examined, log: LogHandle, workers: Work
     let notify = Arc::new(Notify::of_process());
     tokio::spawn(reap::orphans());
     let process = Process::start(source, examined, log.clone()).map_err(|report| anyhow!("{report}"))?;
+    if let Some(secrets) = birth.tickets()
+        && !process.certificates().tickets().adopt(&secrets)
+    {
+        log::info!("The process before this one had no session tickets that can be resumed");
+    }
     let config = process.config();
     banner::routes(&config);
     log::info!(threads = workers.threads, acceptors = workers.acceptors; "Threads: {workers}");
@@ -111,6 +117,7 @@ async fn serve(source: Source, examined: Examined, log: LogHandle, workers: Work
         log::info!("Took over from the process before this one");
     }
     notify.ready(&status);
+    tokio::spawn(stapling(&process));
     let ticking = tokio::spawn(process::tick(process.clone(), points.counts()));
     let alive = tokio::spawn({
         let notify = notify.clone();
@@ -198,6 +205,12 @@ fn entry(
 fn secure(process: &Process) -> Secure {
     let handshakes = process.metrics().handshakes();
     Secure { keeper: process.certificates().clone(), ended: Arc::new(move |ended| handshakes[ended as usize].inc()) }
+}
+
+/// Keeps OCSP responses fresh; never ends.
+fn stapling(process: &Process) -> impl Future<Output = ()> + Send + 'static {
+    let counters = process.metrics().ocsp();
+    ocsp::keep::run(process.certificates().clone(), move |heard| counters[heard as usize].inc())
 }
 
 fn proxy(process: &Arc<Process>, gateway: &GatewayConfig, log: &LogHandle, threads: usize) -> HttpProxy<Gateway> {

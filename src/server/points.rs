@@ -62,6 +62,7 @@ fn bound(name: &'static str, text: &str, birth: &mut Birth) -> Result<Bound> {
             (listener.with_context(|| format!("entry point {name}: cannot listen on {text}"))?, false)
         }
     };
+    entry::prepare(&listener);
     let address = listener.local_addr().context("asking for the bound address")?;
     Ok(Bound { name, address, socket: Socket { listener: Arc::new(listener), configured: text.to_owned(), shared } })
 }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::{self, CertificatePair, ClientAuth as ClientAuthConfig, Config, Env, Place, Report, expand};
 use crate::config::{Gateway, material_file};
+use crate::tls::ocsp::{self, Answer, Staple, Status};
 use crate::tls::{self, Certificate, ClientAuth, Fault, IndexBuilder, Keeper, Least, Part, Settings, Table};
 
 /// Where further certificates are looked for unless told otherwise; it need not exist.
@@ -14,7 +14,7 @@ pub const CERTS_DIR: &str = "/etc/goma/certs";
 /// Compiles what an entry point with TLS needs, or reports why not.
 pub fn table(config: &Config, env: &Env, keeper: &Keeper, report: &mut Report) -> Option<Arc<Table>> {
     let before = report.errors.len();
-    let mut work = Work { env, keeper, now: now(), report };
+    let mut work = Work { env, keeper, now: tls::unix_now(), report };
     let settings = work.settings(&config.gateway);
     let certificates = work.certificates(config);
     let fallback = work.fallback(&config.gateway);
@@ -61,11 +61,6 @@ fn staple(certificate: &Path) -> PathBuf {
     name.into()
 }
 
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
 struct Work<'a> {
     env: &'a Env,
     keeper: &'a Keeper,
@@ -79,7 +74,8 @@ impl Work<'_> {
         let least = self.least(&gateway.tls.min_version, &at.child("minVersion"));
         let alpn = self.alpn(gateway.tls.alpn.as_deref(), &at.child("alpn"));
         let clients = self.client_auth(&gateway.tls.client_auth, &at.child("clientAuth"));
-        Some(Settings { least: least?, alpn: alpn?, clients: clients? })
+        let ask_responders = gateway.tls.ask_ocsp.unwrap_or(true);
+        Some(Settings { least: least?, alpn: alpn?, clients: clients?, ask_responders })
     }
 
     fn least(&mut self, text: &str, at: &Place) -> Option<Least> {
@@ -246,27 +242,26 @@ impl Work<'_> {
             .map_err(|fault| (if fault.part == Part::Certificate { cert } else { key }, fault.message, fault.remedy))
     }
 
+    /// Sends along what a file beside the certificate says, if that can be believed.
     fn staple(&mut self, certificate: &Path, of: &Certificate, at: &Place) {
         let path = staple(certificate);
         let Ok(response) = std::fs::read(&path) else { return };
-        if is_successful(&response) {
-            of.staple(Some(response));
-        } else {
-            let message = format!("{} is no successful OCSP response and is not sent along", path.display());
-            self.report.add(at.warning(message, "write what the authority's responder said, in DER form"));
-        }
+        let Some(subject) = &of.revocation.subject else {
+            let message = format!("{} cannot be checked and is not sent along", path.display());
+            let remedy = "put the certificate of its authority behind the server's own";
+            return self.report.add(at.warning(message, remedy));
+        };
+        let unfit = match ocsp::check(&response, subject, self.now) {
+            Ok(Answer { status: Status::Good, until, .. }) => {
+                return of.staple(Some(Staple { response, until, from_file: true }));
+            }
+            Ok(Answer { status: Status::Revoked(_), .. }) => "says that the certificate was revoked".to_owned(),
+            Ok(Answer { status: Status::Unknown, .. }) => "says that the certificate is not known".to_owned(),
+            Err(unfit) => unfit.to_string(),
+        };
+        let message = format!("{} {unfit} and is not sent along", path.display());
+        self.report.add(at.warning(message, "write what the authority's responder says now, in DER form"));
     }
-}
-
-/// Whether this is one whole DER sequence that begins with the status of success. RFC 6960 §4.2.1.
-fn is_successful(response: &[u8]) -> bool {
-    let (length, body) = match response {
-        [0x30, length @ ..=0x7f, body @ ..] => (usize::from(*length), body),
-        [0x30, 0x81, length, body @ ..] => (usize::from(*length), body),
-        [0x30, 0x82, high, low, body @ ..] => (usize::from(*high) << 8 | usize::from(*low), body),
-        _ => return false,
-    };
-    body.len() == length && body.starts_with(&[0x0a, 1, 0])
 }
 
 /// A file that is left out, why, and what to do.

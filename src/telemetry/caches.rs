@@ -3,7 +3,7 @@
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use super::metrics::Samples;
+use super::page::Samples;
 use super::table::{self, Declared};
 
 /// The figures of one cache.

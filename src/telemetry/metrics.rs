@@ -3,20 +3,19 @@
 //! There is one [`Metrics`] a process and no global: whoever counts is handed what it needs. Series appear when they are
 //! first counted, survive reloads, and go when their route goes.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily};
+use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use super::caches::{CacheFigures, Caches};
-use super::cells::Reasons;
+use super::page::{Page, Shared};
 use super::process;
 use super::route::RouteMetrics;
-use super::table::{self, Declared};
+use super::table;
 use super::visitors::Visitors;
 use crate::exchange::Reason;
 use crate::redis::Meters;
@@ -29,6 +28,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     handshakes: IntCounterVec,
     certificates: IntGaugeVec,
+    ocsp: IntCounterVec,
     streams: IntGaugeVec,
     upgrades: IntCounterVec,
     exploits: IntCounterVec,
@@ -113,6 +113,7 @@ impl Metrics {
             connections: table::CONNECTIONS.gauges(),
             handshakes: table::HANDSHAKES.counters(),
             certificates: table::CERTIFICATES.gauges(),
+            ocsp: table::OCSP.counters(),
             streams: table::STREAMS.gauges(),
             upgrades: table::UPGRADES.counters(),
             exploits: table::EXPLOITS.counters(),
@@ -147,6 +148,7 @@ impl Metrics {
         for counters in [
             &metrics.reloads,
             &metrics.handshakes,
+            &metrics.ocsp,
             &metrics.upgrades,
             &metrics.exploits,
             &metrics.bots,
@@ -204,6 +206,11 @@ impl Metrics {
     /// Counters of handshakes, in the order of [`crate::entry::Ended`].
     pub fn handshakes(&self) -> [IntCounter; 6] {
         ["full", "resumed", "plain", "overdue", "left", "failed"].map(|word| self.handshakes.with_label_values(&[word]))
+    }
+
+    /// Counters of answers of OCSP responders, in the order of [`crate::tls::ocsp::keep::Heard`].
+    pub fn ocsp(&self) -> [IntCounter; 4] {
+        ["good", "revoked", "unknown", "failed"].map(|word| self.ocsp.with_label_values(&[word]))
     }
 
     /// Until when the certificates in force are valid.
@@ -356,135 +363,6 @@ impl Metrics {
 const STREAM_KINDS: [&str; 2] = ["websocket", "events"];
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// What [`Metrics`] and the page share.
-#[derive(Default)]
-struct Shared {
-    routes: RwLock<BTreeMap<Box<str>, Arc<RouteMetrics>>>,
-    refused: Reasons,
-    log_dropped: AtomicU64,
-}
-
-/// Shows the counters that are our own cells.
-struct Page {
-    shared: Arc<Shared>,
-    started: Instant,
-    descs: Vec<Desc>,
-}
-
-impl Page {
-    fn new(shared: Arc<Shared>) -> Page {
-        let shown = [
-            &table::UPTIME,
-            &table::REQUESTS,
-            &table::STATUSES,
-            &table::DURATION,
-            &table::UPSTREAM,
-            &table::REQUEST_BYTES,
-            &table::RESPONSE_BYTES,
-            &table::INTERCEPTED,
-            &table::ENDS,
-            &table::REFUSED,
-            &table::LOG_DROPPED,
-        ];
-        Page { shared, started: Instant::now(), descs: Declared::descs(&shown) }
-    }
-}
-
-impl Collector for Page {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descs.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut samples = Samples::default();
-        for (name, route) in self.shared.routes.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            samples.route(name, route);
-        }
-        for (reason, count) in self.shared.refused.seen() {
-            samples.counter(&table::REFUSED, &[&reason], count);
-        }
-        samples.counter(&table::LOG_DROPPED, &[], self.shared.log_dropped.load(Relaxed));
-        samples.gauge(&table::UPTIME, self.started.elapsed().as_secs_f64().floor());
-        samples.families()
-    }
-}
-
-/// Samples by metric, on their way to the page.
-#[derive(Default)]
-pub(super) struct Samples(BTreeMap<&'static str, (Option<&'static Declared>, Vec<Metric>)>);
-
-impl Samples {
-    fn route(&mut self, name: &str, route: &RouteMetrics) {
-        for (method, cells) in route.seen() {
-            let labels = [method.word(), name];
-            self.counter(&table::REQUESTS, &labels, cells.requests.load(Relaxed));
-            self.counter(&table::REQUEST_BYTES, &labels, cells.request_bytes.load(Relaxed));
-            for (status, count) in cells.statuses.seen() {
-                self.counter(&table::STATUSES, &[method.word(), name, &status.to_string()], count);
-            }
-            if let Some(histogram) = cells.duration.sample() {
-                self.add(&table::DURATION, &labels, |metric| metric.set_histogram(histogram));
-                self.counter(&table::RESPONSE_BYTES, &labels, cells.response_bytes.load(Relaxed));
-            }
-        }
-        if let Some(histogram) = route.upstream.sample() {
-            self.add(&table::UPSTREAM, &[name], |metric| metric.set_histogram(histogram));
-        }
-        for (status, count) in route.intercepts() {
-            self.counter(&table::INTERCEPTED, &[name, &status.to_string()], count);
-        }
-        for (reason, count) in route.ends.seen() {
-            self.counter(&table::ENDS, &[name, &reason], count);
-        }
-    }
-
-    pub(super) fn counter(&mut self, declared: &'static Declared, labels: &[&str], count: u64) {
-        self.value(declared, labels, count as f64);
-    }
-
-    fn value(&mut self, declared: &'static Declared, labels: &[&str], value: f64) {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        self.add(declared, labels, |metric| metric.set_counter(counter));
-    }
-
-    /// A gauge without labels.
-    pub fn gauge(&mut self, declared: &'static Declared, value: f64) {
-        self.level(declared, &[], value);
-    }
-
-    /// A gauge.
-    pub fn level(&mut self, declared: &'static Declared, labels: &[&str], value: f64) {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        self.add(declared, labels, |metric| metric.set_gauge(gauge));
-    }
-
-    /// A counter without labels.
-    pub fn total(&mut self, declared: &'static Declared, value: f64) {
-        self.value(declared, &[], value);
-    }
-
-    fn add(&mut self, declared: &'static Declared, labels: &[&str], fill: impl FnOnce(&mut Metric)) {
-        let pairs = declared.labels.iter().zip(labels).map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        });
-        let mut metric = Metric::from_label(pairs.collect());
-        fill(&mut metric);
-        let (owner, samples) = self.0.entry(declared.name).or_default();
-        *owner = Some(declared);
-        samples.push(metric);
-    }
-
-    pub fn families(self) -> Vec<MetricFamily> {
-        let owned = self.0.into_values().filter_map(|(declared, samples)| Some((declared?, samples)));
-        owned.flat_map(|(declared, samples)| declared.families(samples)).collect()
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ mod cells;
 pub mod format;
 pub mod log;
 pub mod metrics;
+mod page;
 mod process;
 mod queue;
 pub mod redact;

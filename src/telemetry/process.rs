@@ -5,7 +5,7 @@ use std::fs;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-use super::metrics::Samples;
+use super::page::Samples;
 use super::table::{self, Declared};
 
 /// Reads `/proc/self` whenever the metrics page is asked for.

@@ -109,6 +109,8 @@ declare! {
         "TLS handshakes with clients by how they ended: full, resumed, plain (no TLS at all), overdue, left or failed.";
     CERTIFICATES = Gauge "goma_edge_certificate_expiry_timestamp_seconds" ["certificate"]
         "Unix time of the last second for which a certificate that is served is valid, by the first of its names.";
+    OCSP = Counter "goma_edge_ocsp_requests_total" ["result"]
+        "Questions to OCSP responders about certificates that are served, by the answer: good, revoked, unknown or failed.";
     STREAMS = Gauge "goma_edge_streams" ["kind"]
         "Open WebSockets (websocket) and event streams (events).";
     UPGRADES = Counter "goma_edge_upgrades_total" ["result"]

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
 use super::pair::{Certificate, Fault, Part};
 use super::self_signed;
 use super::table::{Sessions, Table};
+use super::tickets::TicketKeys;
 
 /// One a process.
 #[derive(Default)]
@@ -17,6 +19,8 @@ pub struct Keeper {
     /// Certificates by the digest of what they were read from, with what was said of them.
     known: Mutex<HashMap<[u8; 32], Known>>,
     own: Mutex<Option<Arc<Certificate>>>,
+    tickets: Arc<TicketKeys>,
+    changed: Notify,
 }
 
 struct Known {
@@ -37,6 +41,7 @@ impl Keeper {
         let changes = self.table.load().as_ref().is_none_or(|old| !old.is_like(&table));
         if changes {
             self.table.store(Some(table));
+            self.changed.notify_one();
             self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| known.held.strong_count() > 0);
         }
         changes
@@ -85,6 +90,16 @@ impl Keeper {
         Ok(made)
     }
 
+    /// Resolves once when another table is in force.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Keys of session tickets.
+    pub fn tickets(&self) -> &Arc<TicketKeys> {
+        &self.tickets
+    }
+
     /// The sessions of the table in force under this policy.
     pub(super) fn sessions(&self, policy: [u8; 32]) -> Option<Arc<Sessions>> {
         self.table.load().as_ref()?.sessions(policy).cloned()
@@ -100,7 +115,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     fn settings(clients: Option<ClientAuth>) -> Settings {
-        Settings { least: Least::Tls12, alpn: vec!["h2".into(), "http/1.1".into()], clients }
+        Settings { least: Least::Tls12, alpn: vec!["h2".into(), "http/1.1".into()], clients, ask_responders: true }
     }
 
     fn table(keeper: &Keeper, settings: &Settings) -> Arc<Table> {

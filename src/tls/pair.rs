@@ -4,7 +4,7 @@
 //! order, an expired certificate, an encrypted key.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::SignatureAlgorithm;
@@ -14,6 +14,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::ocsp::{Revocation, Staple};
 use crate::crypto;
 
 /// A certificate with its chain and key.
@@ -28,7 +29,11 @@ pub struct Certificate {
     pub not_after: i64,
     /// SHA-256 over chain and key.
     pub digest: [u8; 32],
+    /// Whom to ask whether it still counts.
+    pub revocation: Revocation,
     served: ArcSwap<CertifiedKey>,
+    /// The end of what is stapled, Unix time, and whether a file says so; 0 for nothing.
+    stapled: Mutex<(i64, bool)>,
 }
 
 /// Kind of a key; the order is that of preference: the cheapest handshake first.
@@ -79,8 +84,10 @@ impl Certificate {
             _ => Kind::Rsa,
         };
         let digest = digest(certificates, key.public_key().as_deref());
+        let revocation = Revocation::of(&chain);
         let served = ArcSwap::from_pointee(CertifiedKey::new(chain, key));
-        Ok((Certificate { names, kind, not_before, not_after, digest, served }, notes))
+        let stapled = Mutex::default();
+        Ok((Certificate { names, kind, not_before, not_after, digest, revocation, served, stapled }, notes))
     }
 
     /// As rustls takes it, with the staple of the moment.
@@ -89,11 +96,31 @@ impl Certificate {
     }
 
     /// Sends this OCSP response along from the next handshake on, or none.
-    pub fn staple(&self, response: Option<Vec<u8>>) {
+    pub fn staple(&self, staple: Option<Staple>) {
+        let mut stapled = self.stapled.lock().unwrap_or_else(PoisonError::into_inner);
+        *stapled = staple.as_ref().map_or((0, false), |staple| (staple.until, staple.from_file));
+        let response = staple.map(|staple| staple.response);
         let served = self.served.load();
         if served.ocsp != response {
             self.served.store(Arc::new(CertifiedKey { ocsp: response, ..(**served).clone() }));
         }
+    }
+
+    /// Until when the OCSP response may be sent along, Unix time; `None` when there is none.
+    pub fn stapled_until(&self) -> Option<i64> {
+        let (until, _) = *self.stapled.lock().unwrap_or_else(PoisonError::into_inner);
+        (until != 0).then_some(until)
+    }
+
+    /// The same of a response that a file gave.
+    pub fn filed_until(&self) -> Option<i64> {
+        let (until, filed) = *self.stapled.lock().unwrap_or_else(PoisonError::into_inner);
+        filed.then_some(until)
+    }
+
+    /// How it is called in a log.
+    pub fn name(&self) -> &str {
+        self.names.first().map_or("default", String::as_str)
     }
 
     /// Whether it counts at this time.
@@ -307,9 +334,12 @@ mod tests {
     fn a_staple_replaces_the_one_before() {
         let (pem, key) = leaf(&["a.test"]);
         let (certificate, _) = Certificate::load(pem.as_bytes(), key.as_bytes(), NOW).expect("a sound pair");
-        certificate.staple(Some(vec![1]));
+        certificate.staple(Some(Staple { response: vec![1], until: NOW, from_file: true }));
         assert_eq!(certificate.served().ocsp.as_deref(), Some(&[1][..]));
+        assert_eq!((certificate.stapled_until(), certificate.filed_until()), (Some(NOW), Some(NOW)));
+        certificate.staple(Some(Staple { response: vec![2], until: NOW + 1, from_file: false }));
+        assert_eq!((certificate.stapled_until(), certificate.filed_until()), (Some(NOW + 1), None));
         certificate.staple(None);
-        assert_eq!(certificate.served().ocsp, None);
+        assert_eq!((certificate.served().ocsp.clone(), certificate.stapled_until()), (None, None));
     }
 }

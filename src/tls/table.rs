@@ -5,9 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
-};
+use rustls::server::{ClientHello, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use sha2::{Digest, Sha256};
 
@@ -15,6 +13,7 @@ use super::clients::{ClientAuth, Names};
 use super::index::Index;
 use super::keeper::Keeper;
 use super::pair::{Certificate, Fault};
+use super::tickets::{TicketKeys, Ticketer};
 use crate::crypto;
 
 /// Settings of an entry point with TLS, beside its certificates.
@@ -26,6 +25,8 @@ pub struct Settings {
     pub alpn: Vec<String>,
     /// What is asked of clients; nothing when absent.
     pub clients: Option<ClientAuth>,
+    /// Whether the responders that certificates name are asked for what can be stapled.
+    pub ask_responders: bool,
 }
 
 /// The oldest version of TLS spoken. There is nothing older than 1.2.
@@ -57,26 +58,30 @@ pub struct Table {
     certificates: Vec<Arc<Certificate>>,
     sessions: Vec<Arc<Sessions>>,
     digest: [u8; 32],
+    ask_responders: bool,
 }
 
 /// How clients come back without a whole handshake, under one policy for their certificates.
 pub struct Sessions {
     /// Tells policies apart; sessions of one are nothing to another.
     policy: [u8; 32],
-    tickets: Option<Arc<dyn ProducesTickets>>,
+    tickets: Arc<Ticketer>,
     store: Arc<dyn StoresServerSessions>,
 }
 
 impl Sessions {
-    fn new(policy: [u8; 32]) -> Sessions {
-        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new();
-        let tickets = tickets.inspect_err(|error| log::warn!("No session tickets: {error}")).ok();
+    fn new(keys: Arc<TicketKeys>, policy: [u8; 32]) -> Sessions {
+        let tickets = Arc::new(Ticketer::new(keys, policy));
         Sessions { policy, tickets, store: ServerSessionMemoryCache::new(SESSIONS) }
     }
 }
 
 /// Sessions kept for clients that take no tickets, which TLS 1.2 allows.
 const SESSIONS: usize = 1024;
+/// Tickets that a client of TLS 1.3 gets with each connection, and with each that resumes a session: one for its next.
+const TICKETS: usize = 1;
+/// Where it asks for so many. RFC 9149.
+const MOST_TICKETS: usize = 4;
 
 impl Table {
     /// Compiles settings and certificates. `keeper` gives what the table in force has, where nothing changed.
@@ -93,7 +98,8 @@ impl Table {
         let names = Names::of(settings.clients.as_ref());
         let mut sessions = Vec::new();
         let mut config = |policy: [u8; 32], verifier: Option<Arc<dyn ClientCertVerifier>>| {
-            let kept = keeper.sessions(policy).unwrap_or_else(|| Arc::new(Sessions::new(policy)));
+            let kept =
+                keeper.sessions(policy).unwrap_or_else(|| Arc::new(Sessions::new(keeper.tickets().clone(), policy)));
             sessions.push(kept.clone());
             Arc::new(server_config(settings, index.clone(), verifier, &kept))
         };
@@ -106,7 +112,8 @@ impl Table {
             _ => config([0; 32], None),
         };
         let digest = digest(settings, &certificates);
-        Ok(Table { open, asking, names: Arc::new(names), index, certificates, sessions, digest })
+        let ask_responders = settings.ask_responders;
+        Ok(Table { open, asking, names: Arc::new(names), index, certificates, sessions, digest, ask_responders })
     }
 
     /// The configuration for a client, and whether it asks for a certificate.
@@ -130,6 +137,11 @@ impl Table {
     /// All certificates, the default one first.
     pub fn certificates(&self) -> &[Arc<Certificate>] {
         &self.certificates
+    }
+
+    /// Whether the responders of certificates are asked.
+    pub fn asks_responders(&self) -> bool {
+        self.ask_responders
     }
 
     pub(super) fn sessions(&self, policy: [u8; 32]) -> Option<&Arc<Sessions>> {
@@ -165,19 +177,16 @@ fn server_config(
     config.alpn_protocols = settings.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     // All of them are sound; scanners still ask whose order it is.
     config.ignore_client_order = true;
-    match &sessions.tickets {
-        Some(tickets) => {
-            config.ticketer = tickets.clone();
-            config.session_storage = sessions.store.clone();
-        }
-        None => config.session_storage = Arc::new(NoServerSessionStorage {}),
-    }
+    config.ticketer = sessions.tickets.clone();
+    config.session_storage = sessions.store.clone();
+    config.send_tls13_tickets = TICKETS;
+    config.max_tls13_tickets = MOST_TICKETS;
     config
 }
 
 fn digest(settings: &Settings, certificates: &[Arc<Certificate>]) -> [u8; 32] {
     let mut hash = Sha256::new();
-    hash.update([settings.least as u8]);
+    hash.update([settings.least as u8, u8::from(settings.ask_responders)]);
     hash.update(settings.alpn.join(","));
     hash.update([0]);
     if let Some(clients) = &settings.clients {

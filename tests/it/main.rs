@@ -40,6 +40,7 @@ mod middlewares;
 mod oauth;
 mod oauth_attacks;
 mod oauth_redis;
+mod ocsp;
 mod openid;
 mod rate_limit;
 mod rate_limit_shared;

@@ -187,20 +187,3 @@ async fn a_signal_reads_certificates_again_and_broken_ones_change_nothing() {
     let there = async || (names(&gateway, "new.test").await == ["old.test", "new.test"]).then_some(());
     eventually("the new certificate", there).await;
 }
-
-#[tokio::test]
-async fn a_staple_beside_the_certificate_is_sent_along() {
-    let (origin, authority) = (Origin::start().await, Authority::new());
-    let it = authority.certify(&["a.test"]);
-    // The shortest thing that says success.
-    let staple = vec![0x30, 3, 0x0a, 1, 0];
-    let gateway = Gateway::before(&origin).gateway(ONE).file("one.crt", &it.certificate).file("one.key", &it.key);
-    let gateway = gateway.routes(ROUTE).await;
-    let client = || TlsClient::trusting(&authority).name("a.test");
-    assert!(client().shakes(gateway.secure_port()).await.staple.is_empty());
-    std::fs::write(gateway.file("one.crt.ocsp"), "no response").expect("a writable folder");
-    gateway.logs("one.crt.ocsp is no successful OCSP response").await;
-    std::fs::write(gateway.file("one.crt.ocsp"), &staple).expect("a writable folder");
-    let there = async || (client().shakes(gateway.secure_port()).await.staple == staple).then_some(());
-    eventually("the staple", there).await;
-}

@@ -88,6 +88,25 @@ async fn the_receipt_counts_every_request_and_the_old_process_ends() {
 }
 
 #[tokio::test]
+async fn sessions_of_tls_are_resumed_by_the_processes_that_follow() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).swappable().routes(ROUTE).await;
+    let (new, old) = (TlsClient::careless(), TlsClient::careless().old());
+    for client in [&new, &old] {
+        assert!(!client.shakes(gateway.secure_port()).await.resumed);
+    }
+    for generation in 1..=2 {
+        assert!(gateway.upgrade_with(&["--no-wait"]).await.succeeded());
+        for client in [&new, &old] {
+            let shaken = client.shakes(gateway.secure_port()).await;
+            assert!(shaken.resumed, "{:?} in generation {generation}", shaken.version);
+        }
+        gateway.counts(r#"goma_edge_tls_handshakes_total{result="resumed"} 2"#).await;
+        gateway.counts(r#"goma_edge_tls_handshakes_total{result="full"} 0"#).await;
+    }
+}
+
+#[tokio::test]
 async fn a_program_that_does_not_come_to_serve_changes_nothing() {
     let origin = Origin::start().await;
     let gateway = Gateway::before(&origin).gateway("upgrade: {timeout: 1s}").swappable().routes(ROUTE).await;

@@ -9,7 +9,10 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -44,6 +47,35 @@ impl Authority {
     /// Its own certificate: what has to be trusted.
     pub fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// Its key, PEM.
+    pub fn key(&self) -> String {
+        self.0.key().serialize_pem()
+    }
+
+    /// A certificate with this number that says who is to be asked about it, with the authority's own behind it.
+    pub fn certify_asking(&self, names: &[&str], serial: u8, responder: &str) -> Identity {
+        let (key, mut params) = (pair(), params(names));
+        params.distinguished_name.push(DnType::CommonName, "somebody");
+        params.serial_number = Some(vec![serial].into());
+        // AuthorityInfoAccess with one OCSP address. RFC 5280 §4.2.2.1.
+        let url = [&[0x86, responder.len() as u8], responder.as_bytes()].concat();
+        let method = [6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, 1];
+        let access = [&[0x30, (method.len() + url.len()) as u8], &method[..], &url].concat();
+        let content = [&[0x30, access.len() as u8], &access[..]].concat();
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], content)];
+        let certificate = params.signed_by(&key, &self.0).expect("a sound certificate");
+        Identity { certificate: certificate.pem() + &self.pem(), key: key.serialize_pem() }
+    }
+
+    /// A certificate that allows its owner to say which of the authority's certificates count.
+    pub fn certify_responder(&self) -> Identity {
+        let (key, mut params) = (pair(), params(&[]));
+        params.distinguished_name.push(DnType::CommonName, "a responder");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
+        let certificate = params.signed_by(&key, &self.0).expect("a sound certificate");
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
     /// Like [`Authority::certify`], with an RSA key, which takes too long to make: it is kept with the tests.
