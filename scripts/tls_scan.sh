@@ -48,6 +48,8 @@ class Origin(http.server.BaseHTTPRequestHandler):
         pass
 
 
+# The usual five places are fewer than come at once.
+http.server.ThreadingHTTPServer.request_queue_size = 128
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Origin).serve_forever()
 END
 cat > goma.yml <<END

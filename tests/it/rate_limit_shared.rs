@@ -118,7 +118,9 @@ async fn a_redis_that_hangs_costs_who_asks_it_then_one_delay_and_nobody_after() 
     assert!(together[19] >= BOUND, "somebody asked: {together:?}");
     assert!(together[19] < 2 * BOUND, "nobody waits for another one's delay: {together:?}");
     let delayed = together.iter().filter(|time| **time >= BOUND).count();
-    assert_eq!(delayed, figure(&gateway, SLOW).await, "a delay each: {together:?}");
+    // Who counts visitors asks as well, beside the requests.
+    let told = delayed..=delayed + 1;
+    assert!(told.contains(&figure(&gateway, SLOW).await), "a delay each: {together:?}");
 
     let mut after = Vec::new();
     for _ in 0..100 {
@@ -126,7 +128,7 @@ async fn a_redis_that_hangs_costs_who_asks_it_then_one_delay_and_nobody_after() 
     }
     after.sort();
     assert!(after[98] < BOUND / 2 && after[50] < BOUND / 10, "p99 {:?}, median {:?}", after[98], after[50]);
-    assert_eq!(delayed, figure(&gateway, SLOW).await, "nobody asked it again");
+    assert!(told.contains(&figure(&gateway, SLOW).await), "nobody asked it again");
     gateway.logs("is not in use").await;
 }
 
@@ -135,14 +137,18 @@ async fn by_default_a_redis_that_hangs_delays_one_of_many_by_50_ms() {
     const SLOW: &str = r#"goma_edge_redis_failures_total{reason="slow"}"#;
     let (origin, redis) = (Origin::start().await, Redis::start().await);
     let gateway = gateway(&origin, &format!("addr: '{redis}'"), "unit: hour, requestsPerUnit: 5").await;
+    timed(gateway.get("/free")).await;
+    let before = figure(&gateway, SLOW).await;
     redis.freeze();
     let mut times = Vec::new();
     for _ in 0..100 {
         times.push(timed(gateway.get("/free")).await);
     }
-    assert_eq!(figure(&gateway, SLOW).await, 1, "the first one, after which nobody asks");
-    assert!(times[0] >= Duration::from_millis(50) && times[0] < Duration::from_secs(1), "{:?}", times[0]);
+    let delayed = figure(&gateway, SLOW).await - before;
+    assert!((1..=2).contains(&delayed), "it, and who counts visitors: {delayed}, {times:?}");
+    assert!(times[0] < Duration::from_secs(1), "{:?}", times[0]);
     times.sort();
+    assert!(times[99] >= Duration::from_millis(50), "{:?}", times[99]);
     assert!(times[50] < Duration::from_millis(50), "the others go on at once: {:?}", times[50]);
 }
 
