@@ -6,9 +6,9 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`server`] | assembles the process: configuration, entry points, signals, reload, drain, upgrade, service manager |
-//! | [`entry`] | accepts connections, ends TLS, keep-alive and deadlines; hands requests to Pingora's `HttpProxy`; knows no routes |
+//! | [`entry`] | accepts connections, ends TLS, keep-alive and deadlines; hands requests to its `App`; knows no routes |
 //! | [`tls`] | certificates by server name, certificates of clients, resumption, stapling |
-//! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record; the usual request without a body goes a way of our own to its backend |
+//! | [`proxy`] | Pingora's phases: the life of a request, forward, reply, record; `door` leads the usual request without a body past Pingora's `HttpProxy`, `direct` to its backend |
 //! | [`snapshot`] | compiles a configuration; the only place where names are looked up |
 //! | [`explain`] | `config explain`: walks a request through the real functions and tells, instead of sending it |
 //! | [`route`] | the table: a path tree with hosts at each node; also rewriting. Knows neither Pingora nor what it routes to |

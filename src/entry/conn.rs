@@ -55,6 +55,8 @@ struct Guarded {
     floods: Floods,
     alarm: Arc<Alarm>,
     raised: bool,
+    /// Whether a flush waits for what other streams have to say.
+    gathers: bool,
 }
 
 /// The connection.
@@ -203,7 +205,7 @@ impl Conn {
     pub fn speak_http2(&mut self) -> Arc<Alarm> {
         let alarm = Arc::<Alarm>::default();
         let floods = Floods::new(std::time::Instant::now());
-        self.http2 = Some(Box::new(Guarded { floods, alarm: alarm.clone(), raised: false }));
+        self.http2 = Some(Box::new(Guarded { floods, alarm: alarm.clone(), raised: false, gathers: false }));
         self.phase = Phase::Body;
         self.framing = Framing::Tunnel;
         alarm
@@ -428,7 +430,7 @@ impl AsyncRead for Conn {
     /// only, and a client would wait that long for a piece that is here.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = if self.http2.is_some() { self.read_http2(cx, buf) } else { self.read_next(cx, buf) };
-        if read.is_pending() && (!self.outbound.is_empty() || self.stream.holds_back()) {
+        if read.is_pending() && self.http2.is_none() && (!self.outbound.is_empty() || self.stream.holds_back()) {
             // A failure is told to the next write.
             let _ = self.as_mut().poll_flush(cx);
         }
@@ -460,6 +462,15 @@ impl AsyncWrite for Conn {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Of HTTP/2, streams that are about to run get their turn first: what they say then goes out in the same write.
+        let waiting = !self.outbound.is_empty();
+        if let Some(guarded) = &mut self.http2 {
+            guarded.gathers = !guarded.gathers && waiting;
+            if guarded.gathers {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
         ready!(self.send_gathered(cx))?;
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         self.progress(cx, flushed)

@@ -52,7 +52,7 @@ where
         } else {
             conn.admit(length, framing(&head, &entry.settings.head), !head.keep_alive);
             let session = ServerSession::new_http1(Box::new(conn));
-            let reused = entry.app.take(session, &entry.shutdown).await;
+            let reused = Box::pin(entry.app.take(session, &entry.shutdown)).await;
             reused.and_then(|reused| reused.consume().0.into_any().downcast::<Conn>().ok()).map(|conn| *conn)
         };
         drop(asked);

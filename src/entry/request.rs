@@ -29,15 +29,15 @@ use crate::gate;
 
 /// Where a connection comes back to after its request.
 #[derive(Default)]
-pub struct Home(Mutex<Option<Conn>>);
+pub struct Home(Mutex<Option<Box<Conn>>>);
 
 impl Home {
     /// The connection, if it can carry another request.
     pub fn take(&self) -> Option<Conn> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|conn| *conn)
     }
 
-    fn put(&self, conn: Conn) {
+    fn put(&self, conn: Box<Conn>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(conn);
     }
 }
@@ -53,7 +53,7 @@ pub fn fits(head: &gate::Head) -> bool {
 /// The request and the way back to its client.
 pub struct Http1Request {
     /// There is one until the exchange has ended well.
-    conn: Option<Conn>,
+    conn: Option<Box<Conn>>,
     home: Arc<Home>,
     head: RequestHeader,
     written: Option<Box<ResponseHeader>>,
@@ -79,7 +79,7 @@ impl Http1Request {
         let bytes = conn.begin(length, !judged.keep_alive).slice(judged.start..);
         let Ok(head) = head(&bytes) else { return Err(Box::new(conn)) };
         Ok(Http1Request {
-            conn: Some(conn),
+            conn: Some(Box::new(conn)),
             home: home.clone(),
             head,
             written: None,
@@ -92,7 +92,7 @@ impl Http1Request {
     }
 
     fn conn(&mut self) -> Result<&mut Conn> {
-        self.conn.as_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "a response that has ended"))
+        self.conn.as_deref_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "a response that has ended"))
     }
 
     fn stays(&self) -> bool {
@@ -153,6 +153,12 @@ impl Http1Request {
             Sending::Nothing => return Ok(()),
         }
         self.flush().await
+    }
+
+    /// Sends what was gathered of a response that grows. Whoever writes it piece by piece may wait for the next one without
+    /// looking at the client, which is what else would send it.
+    async fn show(&mut self, end: bool) -> Result<()> {
+        if end || self.sending != Sending::Chunks { Ok(()) } else { self.flush().await }
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -251,15 +257,17 @@ impl Session for Http1Request {
     }
 
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
-        self.send_head(head, end).await
+        self.send_head(head, end).await?;
+        self.show(end).await
     }
 
     async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
-        self.send_head(Box::new(head.clone()), end).await
+        self.write_response_header(Box::new(head.clone()), end).await
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.send_body(data, end).await
+        self.send_body(data, end).await?;
+        self.show(end).await
     }
 
     async fn write_trailers(&mut self, _: HeaderMap) -> Result<()> {
@@ -294,7 +302,7 @@ impl Session for Http1Request {
         if stays {
             self.home.put(conn);
         } else {
-            Shutdown::shutdown(&mut conn).await;
+            Shutdown::shutdown(&mut *conn).await;
         }
         Ok(())
     }
@@ -302,7 +310,7 @@ impl Session for Http1Request {
     async fn shutdown(&mut self, _: u32, _: &str) {
         self.stays = false;
         if let Some(conn) = &mut self.conn {
-            Shutdown::shutdown(conn).await;
+            Shutdown::shutdown(&mut **conn).await;
         }
     }
 

@@ -67,6 +67,8 @@ pub struct Ctx {
     pub let_go: bool,
     /// Whether the client was told to go on with its body by us, not by a backend.
     pub continued: bool,
+    /// Whether an interim response of a backend went to the client.
+    pub hinted: bool,
     /// Where the client comes from, when the route shares across origins.
     pub origin: Option<Box<Asked>>,
     /// What codings the client takes, as it said before any middleware changed it; nothing where the route packs nothing.
@@ -124,6 +126,7 @@ impl Ctx {
             turned_away: false,
             let_go: false,
             continued: false,
+            hinted: false,
             origin: None,
             accepted: Accepted::default(),
             watches: None,

@@ -19,14 +19,11 @@ use super::{Gateway, attempt as attempts, fail, forward, hedge, is_interim};
 use crate::upstream::direct::Connection;
 use crate::upstream::{Backend, Outcome};
 
-/// Serves the request when it fits; whether it is still to be done.
+/// Serves a request that fits; whether it is still to be done, since the backend chosen takes none such.
 ///
 /// # Errors
 /// As Pingora's way: an error that is no reason for another attempt.
 pub async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-    if !fits(session, ctx) {
-        return Ok(true);
-    }
     loop {
         attempts::begin(session, ctx).await?;
         let Some(backend) = ctx.pick.as_ref().map(|pick| pick.backend.clone()).filter(|backend| backend.is_direct())
@@ -50,7 +47,7 @@ pub async fn serve(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> R
     }
 }
 
-/// Whether a request may go without Pingora's way to the backend.
+/// Whether a request may go without Pingora's way to the backend. Asked once, before middlewares change what it looks at.
 pub fn fits(session: &mut Session, ctx: &Ctx) -> bool {
     ctx.route().is_some()
         && !session.cache.enabled()

@@ -165,7 +165,7 @@ fn decide(session: &Session, ctx: &Ctx, failure: Failed) -> Decision {
         failure,
         attempts: exchange.attempts as usize - ctx.replays,
         limit: route.upstream.attempts_limit(),
-        response_started: ctx.answered || session.response_written().is_some() && !ctx.continued,
+        response_started: ctx.answered || ctx.hinted || session.response_written().is_some() && !ctx.continued,
         repeatable: policy.map_or(idempotent, |policy| policy.allows(&exchange.method)),
         idempotent,
         replayable: !session.as_downstream().retry_buffer_truncated(),

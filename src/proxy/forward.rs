@@ -251,7 +251,7 @@ impl Changes {
 const MOST_FIELDS: usize = 7;
 
 /// Fields of a request that end at the gateway, as Pingora has them. RFC 9110 §7.6.1.
-const OF_THE_CONNECTION: [&[u8]; 10] = [
+const OF_THE_CONNECTION: [&[u8]; 11] = [
     b"connection",
     b"keep-alive",
     b"proxy-connection",
@@ -262,6 +262,8 @@ const OF_THE_CONNECTION: [&[u8]; 10] = [
     b"transfer-encoding",
     b"upgrade",
     b"http2-settings",
+    // Of a request without a body it says nothing (RFC 9110 §10.1.1), whichever middleware set it.
+    b"expect",
 ];
 
 /// Rewrites the path, joins it with the backend's, and puts both queries together. Returns the target where it is another,

@@ -149,6 +149,7 @@ impl Gateway {
     /// The head of a response goes to the client.
     async fn dress(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         if is_interim(head) {
+            ctx.hinted = true;
             return Ok(());
         }
         if self.control.draining() {
@@ -318,7 +319,7 @@ impl ProxyHttp for Gateway {
 
     /// The usual exchange without a request body is served here, and Pingora's way to the backend is not taken.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        direct::serve(self, session, ctx).await
+        if direct::fits(session, ctx) { direct::serve(self, session, ctx).await } else { Ok(true) }
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {

@@ -279,11 +279,12 @@ async fn write(
     let empty = body.is_empty() || session.req_header().method == Method::HEAD;
     ctx.status = head.status.as_u16();
     session.write_response_header(Box::new(head), empty).await?;
-    if !empty {
-        ctx.sent_bytes = body.len() as u64;
-        session.write_response_body(Some(body), true).await?;
+    if empty {
+        body.clear();
     }
-    Ok(())
+    ctx.sent_bytes = body.len() as u64;
+    // An empty one as well, since the head does not say everywhere that it is the end.
+    session.write_response_body(Some(body), true).await
 }
 
 /// Writes a response that is there already, its body in blocks. Like a backend's, it passes the chain backwards.

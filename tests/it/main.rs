@@ -18,6 +18,7 @@ mod conf;
 mod cors;
 mod demo;
 mod direct;
+mod door;
 mod error_interceptor;
 mod explain;
 mod exploit;
