@@ -190,12 +190,12 @@ async fn response_head(
     ctx: &mut Ctx,
     connection: &mut Connection,
 ) -> Result<Box<ResponseHeader>> {
-    let method = session.req_header().method.clone();
+    let (method, client) = (session.req_header().method.clone(), session.req_header().version);
     let due = due(ctx);
     loop {
         let head = tokio::select! {
             biased;
-            head = connection.head(&method) => head?,
+            head = connection.head(&method, client) => head?,
             gone = gone(session) => return Err(gone),
             late = overdue(due) => return Err(late),
         };

@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use http::Method;
+use http::{Method, Version};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -117,6 +117,7 @@ impl Race {
             backend: pick.backend.clone(),
             wire,
             method: session.req_header().method.clone(),
+            client: session.req_header().version,
             limit: attempts::header_limit(ctx),
             end: ctx.end(),
             connection: None,
@@ -253,6 +254,7 @@ struct Attempt {
     backend: Arc<Backend>,
     wire: BytesMut,
     method: Method,
+    client: Version,
     limit: Option<Duration>,
     end: Option<std::time::Instant>,
     connection: Option<Connection>,
@@ -310,7 +312,7 @@ impl Attempt {
         };
         tokio::select! {
             biased;
-            head = connection.head(&self.method) => head.map_err(Broke::Midway),
+            head = connection.head(&self.method, self.client) => head.map_err(Broke::Midway),
             late = direct::overdue(self.due) => Err(Broke::Midway(late)),
         }
     }

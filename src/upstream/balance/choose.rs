@@ -164,12 +164,13 @@ impl Upstream {
     }
 
     /// The turn of a request. Only its first attempt takes one: else, of two backends, a request that fails at the one and goes
-    /// on to the other would leave the next request to the first one again. The first request of a route takes the second
+    /// on to the other would leave the next request to the first one again. Where it goes on to is chance, so that what one
+    /// backend fails is not all left to its neighbour. The first request of a route takes the second
     /// backend, as in Goma.
     pub(super) fn turn(&self, tried: &Tried) -> usize {
         match (self.takes_turns, tried.is_empty()) {
             (true, true) => self.turn.fetch_add(1, Ordering::Relaxed).wrapping_add(1),
-            (true, false) => self.turn.load(Ordering::Relaxed),
+            (true, false) => rand::rng().random_range(0..usize::MAX),
             (false, _) => 0,
         }
     }

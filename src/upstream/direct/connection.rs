@@ -59,16 +59,16 @@ impl Connection {
         sent.or_err(ErrorType::WriteError, "sending a request").map_err(|error| error.into_up())
     }
 
-    /// The next head of the response; interim heads are followed by another one.
+    /// The next head of the response, for a client of this version; interim heads are followed by another one.
     ///
     /// Cancel-safe.
     ///
     /// # Errors
     /// When the connection ends, which a kept one may have done before, or what comes is no response.
-    pub async fn head(&mut self, method: &Method) -> Result<Box<ResponseHeader>> {
+    pub async fn head(&mut self, method: &Method, client: Version) -> Result<Box<ResponseHeader>> {
         loop {
             if !self.inbound.is_empty()
-                && let Some(head) = take_head(&mut self.inbound)?
+                && let Some(head) = take_head(&mut self.inbound, client)?
             {
                 self.frame(method, &head)?;
                 return Ok(head);
@@ -168,7 +168,7 @@ impl Connection {
 }
 
 /// Takes a head off what has arrived when it is whole. As lenient as Pingora's own reader.
-fn take_head(inbound: &mut BytesMut) -> Result<Option<Box<ResponseHeader>>> {
+fn take_head(inbound: &mut BytesMut, client: Version) -> Result<Option<Box<ResponseHeader>>> {
     let mut space = [const { std::mem::MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let mut parser = httparse::ParserConfig::default();
@@ -184,8 +184,13 @@ fn take_head(inbound: &mut BytesMut) -> Result<Option<Box<ResponseHeader>>> {
         let from = part.as_ptr() as usize - start;
         from..from + part.len()
     };
-    let mut head = ResponseHeader::build(response.code.unwrap_or_default(), Some(response.headers.len() + ADDED))
-        .map_err(|error| error.into_up())?;
+    let (status, room) = (response.code.unwrap_or_default(), Some(response.headers.len() + ADDED));
+    let head = match client {
+        // There the spelling of names is gone.
+        Version::HTTP_2 => ResponseHeader::build_no_case(status, room),
+        _ => ResponseHeader::build(status, room),
+    };
+    let mut head = head.map_err(|error| error.into_up())?;
     head.set_version(if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 });
     head.set_reason_phrase(response.reason).map_err(|error| error.into_up())?;
     let fields: Vec<(Range<usize>, Range<usize>)> =
