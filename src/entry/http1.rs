@@ -34,8 +34,9 @@ where
     while let Some(head) = next_head(&mut conn, entry, rest.as_mut(), first, due.take()).await {
         let (mut length, head) = match head {
             Arrival::Request(length, head) => (length, head),
-            Arrival::Http2 => return http2::serve(conn, entry, None).await,
-            Arrival::Refused(refusal) => return refuse(conn, entry, &refusal).await,
+            // Boxed, as everything that most connections do not need for long: each holds room for the largest.
+            Arrival::Http2 => return Box::pin(http2::serve(conn, entry, None)).await,
+            Arrival::Refused(refusal) => return Box::pin(refuse(conn, entry, &refusal)).await,
         };
         if let Some(plain) = target::plain(&conn.pending()[..length]) {
             conn.replace(length, &plain);
@@ -44,9 +45,8 @@ where
         let asked = entry.count.begins();
         let back = if request::fits(&head) {
             match Http1Request::new(conn, length, &head, &home, &digest) {
-                // Boxed, as everything that a request needs: the connection is here for long.
                 Ok(request) => Box::pin(entry.app.answer(Box::new(request), &entry.shutdown)).await,
-                Err(conn) => return refuse(*conn, entry, &UNREADABLE).await,
+                Err(conn) => return Box::pin(refuse(*conn, entry, &UNREADABLE)).await,
             }
             home.take()
         } else {

@@ -74,9 +74,9 @@ where
     let info = ConnInfo::new(peer, entry.name.clone(), Some(handshake));
     let conn = Conn::new(Wire::Tls(stream), info, entry.settings.deadlines, counted);
     if speaks_http2 {
-        http2::serve(conn, entry, due).await;
+        Box::pin(http2::serve(conn, entry, due)).await;
     } else {
-        http1::serve(conn, entry, due).await;
+        Box::pin(http1::serve(conn, entry, due)).await;
     }
 }
 
