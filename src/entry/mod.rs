@@ -3,6 +3,7 @@
 //! Accepting, keep-alive, deadlines and counting are ours (Pingora's listeners, signal handling and idle closing are not
 //! used), because losing no request while draining hangs on them. `entry` knows no routes.
 
+mod alike;
 mod app;
 mod conn;
 mod count;

@@ -9,20 +9,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::Stream;
 use http::{HeaderMap, HeaderValue, Version};
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::Shutdown;
 use pingora_core::protocols::http::HttpTask;
-use pingora_core::protocols::http::custom::CustomMessageWrite;
 use pingora_core::protocols::http::custom::server::Session;
 use pingora_core::protocols::http::date::get_cached_date;
-use pingora_core::protocols::http::v1::client::http_req_header_to_wire;
-use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{HeaderNameVariant, RequestHeader, ResponseHeader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::alike::alike;
 use super::conn::Conn;
 use super::sending::Sending;
 use crate::gate;
@@ -96,7 +93,7 @@ impl Http1Request {
     }
 
     fn stays(&self) -> bool {
-        self.stays && self.written.is_some() && !self.conn.as_ref().is_none_or(|conn| conn.info().closes())
+        self.stays && self.conn.as_ref().is_some_and(|conn| !conn.info().closes())
     }
 
     /// Sends a head, interim or final.
@@ -105,11 +102,11 @@ impl Http1Request {
             return Ok(());
         }
         let interim = head.status.is_informational();
-        let stays = self.stays && !self.conn()?.info().closes();
+        let stays = self.stays();
         if !interim {
             self.sending = Sending::of(&self.head.method, &head);
         }
-        let chunked = matches!(self.sending, Sending::Chunks) && !interim;
+        let chunked = self.sending == Sending::Chunks;
         let out = self.conn()?.gathered(HEAD_ROOM);
         put_head(&head, chunked, out)?;
         if interim {
@@ -127,7 +124,7 @@ impl Http1Request {
         self.bytes_sent += data.len();
         let data = self.sending.admit(data);
         if !data.is_empty() {
-            let chunked = matches!(self.sending, Sending::Chunks);
+            let chunked = self.sending == Sending::Chunks;
             let conn = self.conn()?;
             if chunked {
                 conn.gathered(CHUNK_ROOM).put_slice(format!("{:x}\r\n", data.len()).as_bytes());
@@ -297,7 +294,8 @@ impl Session for Http1Request {
         self.end().await?;
         // What a caller left unsaid, a head alone for instance.
         self.flush().await?;
-        let stays = self.stays();
+        // A request without a response is not over for its client.
+        let stays = self.written.is_some() && self.stays();
         let Some(mut conn) = self.conn.take() else { return Ok(()) };
         if stays {
             self.home.put(conn);
@@ -370,52 +368,9 @@ impl Session for Http1Request {
         None
     }
 
-    fn request_summary(&self) -> String {
-        format!("{} {}", self.head.method, self.head.uri)
-    }
-
-    fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        http_req_header_to_wire(&self.head).map(|bytes| bytes.freeze()).unwrap_or_default()
-    }
-
-    fn digest(&self) -> Option<&Digest> {
-        Some(&self.digest)
-    }
-
-    fn digest_mut(&mut self) -> Option<&mut Digest> {
-        Arc::get_mut(&mut self.digest)
-    }
-
-    fn client_addr(&self) -> Option<&SocketAddr> {
-        self.digest.socket_digest.as_ref()?.peer_addr()
-    }
-
-    fn server_addr(&self) -> Option<&SocketAddr> {
-        self.digest.socket_digest.as_ref()?.local_addr()
-    }
+    alike!();
 
     async fn finish_custom(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_reader(
-        &mut self,
-    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
-        None
-    }
-
-    fn restore_custom_message_reader(
-        &mut self,
-        _: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
-    ) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        None
-    }
-
-    fn restore_custom_message_writer(&mut self, _: Box<dyn CustomMessageWrite>) -> Result<()> {
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{FutureExt, Stream};
+use futures::FutureExt;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{self, HeaderMap, HeaderName};
@@ -19,15 +19,13 @@ use http::{Request, Response};
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::http::body_buffer::FixedBuffer;
-use pingora_core::protocols::http::custom::CustomMessageWrite;
 use pingora_core::protocols::http::custom::server::Session;
 use pingora_core::protocols::http::date::get_cached_date;
-use pingora_core::protocols::http::v1::client::http_req_header_to_wire;
-use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::{Instant, timeout_at};
 
+use super::alike::alike;
 use super::conn::LEFTOVER;
 use super::info::Deadlines;
 use super::overdue::Overdue;
@@ -399,52 +397,9 @@ impl Session for Http2Stream {
         self.drain
     }
 
-    fn request_summary(&self) -> String {
-        format!("{} {}", self.head.method, self.head.uri)
-    }
-
-    fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        http_req_header_to_wire(&self.head).map(|bytes| bytes.freeze()).unwrap_or_default()
-    }
-
-    fn digest(&self) -> Option<&Digest> {
-        Some(&self.digest)
-    }
-
-    fn digest_mut(&mut self) -> Option<&mut Digest> {
-        Arc::get_mut(&mut self.digest)
-    }
-
-    fn client_addr(&self) -> Option<&SocketAddr> {
-        self.digest.socket_digest.as_ref()?.peer_addr()
-    }
-
-    fn server_addr(&self) -> Option<&SocketAddr> {
-        self.digest.socket_digest.as_ref()?.local_addr()
-    }
+    alike!();
 
     async fn finish_custom(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_reader(
-        &mut self,
-    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
-        None
-    }
-
-    fn restore_custom_message_reader(
-        &mut self,
-        _: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
-    ) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        None
-    }
-
-    fn restore_custom_message_writer(&mut self, _: Box<dyn CustomMessageWrite>) -> Result<()> {
         Ok(())
     }
 }
