@@ -110,6 +110,9 @@ impl Policy {
         let age = age(headers, date, sent, came).ok_or("age")?;
         let lifetime = self.lifetime(status, headers, control, date.unwrap_or(came), asked)?;
         let left = lifetime.saturating_sub(age).min(ms(self.max_ttl));
+        // Before it came, where it was stale on its way: how stale it is counts from there.
+        let fresh_until =
+            if left > 0 { came.saturating_add(left) } else { came.saturating_add(lifetime).saturating_sub(age) };
         let swr = control.stale_while_revalidate.map_or(ms(self.stale_while_revalidate), |seconds| seconds * 1000);
         let sie = control.stale_if_error.map_or(ms(self.stale_if_error), |seconds| seconds * 1000);
         let validates = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
@@ -122,7 +125,7 @@ impl Policy {
         }
         Ok(Terms {
             born: came.saturating_sub(age),
-            fresh_until: came.saturating_add(left),
+            fresh_until,
             stale_while_revalidate: swr,
             stale_if_error: sie,
             must_revalidate,

@@ -160,6 +160,21 @@ fn a_stored_response_is_used_as_both_sides_allow() {
         let found = policy.judge(&terms, &request, NOW + after_s * 1000);
         assert_eq!(found, expected, "{control} asked with {request:?} after {after_s} s");
     }
+    // Stale when it came: for how long counts from when its time was over, not from then.
+    for (age, request, expected) in [
+        ("65", "max-stale=10", Use::Stale),
+        ("75", "max-stale=10", on_error),
+        ("70", "max-stale=0", on_error),
+        ("65", "", Use::StaleWhileRevalidate),
+        ("75", "", on_error),
+        ("85", "", revalidate),
+    ] {
+        let control = "max-age=60, stale-while-revalidate=9, stale-if-error=19";
+        let lines = [("cache-control", control), ("age", age), ("etag", "\"a\"")];
+        let request = RequestControl::of(&headers(&[("cache-control", request)]));
+        let policy = Policy { max_stale: Duration::from_secs(100), ..policy() };
+        assert_eq!(policy.judge(&stored(&lines), &request, NOW), expected, "age {age}, {request:?}");
+    }
     let no_cache = stored(&[("cache-control", "no-cache, max-age=60"), ("etag", "\"a\"")]);
     assert_eq!(policy().judge(&no_cache, &RequestControl::default(), NOW), revalidate);
 }
