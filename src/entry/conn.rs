@@ -189,6 +189,11 @@ impl Conn {
         &mut self.outbound
     }
 
+    /// Whether something that was written is still here.
+    pub fn holds_back(&self) -> bool {
+        !self.outbound.is_empty() || self.stream.holds_back()
+    }
+
     /// Closes the books on a request: whether the connection can carry another one.
     pub fn finish(&mut self) -> bool {
         let whole = matches!(self.phase, Phase::Body) && self.body_done();
@@ -430,7 +435,7 @@ impl AsyncRead for Conn {
     /// only, and a client would wait that long for a piece that is here.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = if self.http2.is_some() { self.read_http2(cx, buf) } else { self.read_next(cx, buf) };
-        if read.is_pending() && self.http2.is_none() && (!self.outbound.is_empty() || self.stream.holds_back()) {
+        if read.is_pending() && self.http2.is_none() && self.holds_back() {
             // A failure is told to the next write.
             let _ = self.as_mut().poll_flush(cx);
         }
@@ -476,12 +481,22 @@ impl AsyncWrite for Conn {
         self.progress(cx, flushed)
     }
 
+    /// What waits leaves with the end of the stream, in one segment where it fits.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.send_gathered(cx))?;
-        // Asked before the client can hear of it.
-        let clean = self.lingers && self.has_read_all();
+        while !self.outbound.is_empty() {
+            let this = &mut *self;
+            let sent = this.stream.poll_write_last(cx, &this.outbound);
+            let sent = ready!(self.progress(cx, sent))?;
+            self.outbound.advance(sent);
+            self.wrote(sent);
+        }
+        // Asked before the client can hear of it. The close, which follows, ends the stream as well.
+        if self.lingers && self.has_read_all() {
+            let sent = self.stream.poll_farewell(cx);
+            self.lingers = !matches!(sent, Poll::Ready(Ok(())));
+            return self.progress(cx, sent);
+        }
         let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.lingers &= !(clean && matches!(closed, Poll::Ready(Ok(()))));
         self.progress(cx, closed)
     }
 }
