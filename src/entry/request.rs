@@ -383,3 +383,7 @@ impl Session for Http1Request {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;
