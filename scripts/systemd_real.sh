@@ -66,6 +66,15 @@ changed goma "$second"
 third=$(show goma MainPID)
 [ "$third" != "$second" ] || expect "main process" "$third" "another one than $second"
 expect "after an upgrade by signal" "$(show goma ActiveState)/$(ask 80)" active/200
+inside systemctl stop goma
+expect "stopped after an upgrade, and not killed" "$(show goma Result)/$(show goma ExecMainStatus)" success/0
+killed=$(inside journalctl --no-pager -q -u goma | grep -c "Killing process" || true)
+expect "processes killed by then" "$killed" 0
+inside systemctl start goma
+first=$(show goma MainPID)
+inside goma upgrade
+changed goma "$first"
+third=$(show goma MainPID)
 inside systemctl status --no-pager -n 0 goma | sed -n '1,12p'
 inside kill -KILL "$third"
 for _ in $(seq 100); do [ "$(ask 80)" = 200 ] && break; sleep 0.1; done

@@ -213,6 +213,7 @@ impl ProxyHttp for Gateway {
         // Pingora passes no interim response of an HTTP/2 backend on, so a client that waits for it would wait for ever.
         if waits && !ctx.continued {
             ctx.continued = true;
+            phases::before_body(session, true);
             session.as_downstream_mut().write_continue_response().await?;
         }
         // Towards HTTP/2 no body means no call of `request_body_filter`, and an upgrade has none before its answer.

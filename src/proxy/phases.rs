@@ -75,6 +75,7 @@ impl Gateway {
 
     /// The head of a response goes to the client.
     pub(super) async fn dress(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        before_body(session, is_interim(head));
         if is_interim(head) {
             ctx.hinted = true;
             return Ok(());
@@ -194,6 +195,12 @@ fn keep_client(session: &Session, ctx: &mut Ctx) {
     let facts = arrive::Facts { head: session.req_header(), exchange };
     let cookie = route.upstream.keep(pick.index, &facts, exchange.scheme == "https");
     exchange.cookies.extend(cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()));
+}
+
+/// Says of a response that may come before the end of the request's body whether the connection outlives that. One does that asks
+/// for the body, or hints at what follows; Pingora closes after all.
+pub(super) fn before_body(session: &mut Session, stays: bool) {
+    session.as_downstream_mut().set_close_on_response_before_downstream_finish(!stays);
 }
 
 /// A response that another one follows: 1xx, but not 101.

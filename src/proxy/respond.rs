@@ -11,6 +11,7 @@ use super::ctx::{Ctx, Plan};
 use super::decode::Gunzip;
 use super::discard::{self, Discard, Length};
 use super::encode::Encoder;
+use super::phases::before_body;
 use crate::exchange::RequestId;
 use crate::middleware::compression::Recipe;
 use crate::middleware::{Answering, error_interceptor};
@@ -278,6 +279,7 @@ async fn write(
     }
     let empty = body.is_empty() || session.req_header().method == Method::HEAD;
     ctx.status = head.status.as_u16();
+    before_body(session, false);
     session.write_response_header(Box::new(head), empty).await?;
     if empty {
         body.clear();
@@ -301,6 +303,7 @@ pub async fn blocks(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHead
         frame(session, &mut head)?;
     }
     ctx.status = head.status.as_u16();
+    before_body(session, false);
     session.write_response_header(Box::new(head), blocks.is_empty()).await?;
     for (index, block) in blocks.iter().enumerate() {
         let last = index + 1 == blocks.len();

@@ -171,7 +171,8 @@ async fn a_client_that_waits_for_continue_need_not_wait_for_an_http2_backend() {
     let interim = connection.wire.head().await.expect("an answer").expect("an answer");
     assert!(interim.line.starts_with("HTTP/1.1 100 "), "{}", interim.line);
     connection.write(b"hello").await;
-    assert_eq!(connection.reply("POST").await.expect("a reply").text(), "hello");
+    let reply = connection.reply("POST").await.expect("a reply");
+    assert_eq!((reply.text().as_str(), reply.header("Connection")), ("hello", Some("keep-alive")));
     assert!(!origin.last().headers.contains_key("expect"), "its expectation is met");
 }
 

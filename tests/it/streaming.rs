@@ -106,12 +106,14 @@ async fn continue_comes_before_the_body_and_a_refusal_instead_of_it() {
     connection.write(b"hello").await;
     let reply = connection.reply("POST").await.expect("a reply");
     assert_eq!((reply.status, origin.last().text().as_str()), (200, "hello"));
+    assert_eq!(connection.send(gateway.get("/")).await.status, 200, "the connection stays");
 
     let mut connection = gateway.connect().await;
     connection.write(head("/refuse").as_bytes()).await;
     let (reply, left) = connection.head("POST").await.expect("a reply");
     assert_eq!(reply.status, 404, "the refusal is final, whatever came before it");
     assert_eq!(connection.wire.body(left).await.expect("a body").0, "no such");
+    assert_eq!(reply.header("Connection"), Some("close"), "nobody knows whether the body comes");
 }
 
 #[tokio::test]
