@@ -1,6 +1,8 @@
 //! `goma upgrade`: the running process is replaced by the program that stands in its place on disk by now.
 
+use std::io;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -23,7 +25,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<ExitCode> {
     let old = match options.pid {
         Some(pid) => pid,
-        None => the_one(&control::running().context("looking for the gateway")?)?,
+        None => the_one(&find().context("looking for the gateway")?)?,
     };
     let mut line = Line::ask(old, "upgrade").with_context(|| format!("process {old} cannot be asked"))?;
     let (mut new, mut counted) = (None, false);
@@ -49,13 +51,37 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let Some(new) = new else { bail!("{old} has ended without an answer") };
     // It may have been replaced in turn by now.
-    if let Ok(Some(Told::Tally(tally))) = Line::ask(new, "tally").and_then(|mut line| line.hear()) {
+    if let Ok(Some(Told::Tally(tally))) = ask_the_new(new).and_then(|mut line| line.hear()) {
         say(&format!("{new}: {}\n", of_the_new(&tally)));
     }
     if !counted {
         bail!("{old} has ended without its figures");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Gateways that serve. Between the one that is being replaced and the next there is a moment with none.
+fn find() -> io::Result<Vec<u32>> {
+    soon(control::running, |found| matches!(found, Ok(found) if found.is_empty()))
+}
+
+/// A new process can be asked a moment after the old one has nothing left to do.
+fn ask_the_new(pid: u32) -> io::Result<Line> {
+    let refused =
+        |line: &io::Result<Line>| line.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    soon(|| Line::ask(pid, "tally"), refused)
+}
+
+/// Tries again for a second while it is `too_early`.
+fn soon<T>(attempt: impl Fn() -> T, too_early: impl Fn(&T) -> bool) -> T {
+    let until = Instant::now() + Duration::from_secs(1);
+    loop {
+        let outcome = attempt();
+        if !too_early(&outcome) || Instant::now() > until {
+            return outcome;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn the_one(running: &[u32]) -> Result<u32> {

@@ -80,6 +80,7 @@ async fn the_receipt_counts_every_request_and_the_old_process_ends() {
     // The readiness checks of the start are requests, too.
     let figures: Vec<u64> = receipt.split([' ', ':']).filter_map(|word| word.parse().ok()).collect();
     assert!(figures[1] > 5 && figures[1] == figures[2] && figures[3] == 0, "{receipt}");
+    assert!(output.stdout.trim_end().ends_with("0 lost, 0 running, 0 streams"), "the new process: {}", output.stdout);
     gateway.ends(old).await;
     assert_eq!(gateway.get("/").await.status, 200);
     gateway.counts("goma_edge_upgrades_total{result=\"succeeded\"} 1").await;
