@@ -20,7 +20,7 @@ use pingora_http::RequestHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{BasicCredentials, Guard, IDENTITY, USERNAME, basic_challenge, unauthorized, unavailable};
+use super::auth::{BasicCredentials, Guard, IDENTITY, USERNAME, basic_challenge, unauthorized, unavailable, unset};
 use super::remember::Remember;
 use super::spelled::Spelled;
 use super::{Flow, Middleware, Part, Scope, Settings, Verdict};
@@ -118,10 +118,13 @@ impl Settings for Ldap {
         let place = scope.place.child("rule");
         let clear = (scope.expand)(&self.url).starts_with("ldap://") && !self.start_tls;
         let remedy = "use ldaps://, or set `startTLS`";
-        clear
-            .then(|| place.child("url").warning("passwords go to the directory unencrypted", remedy))
-            .into_iter()
-            .collect()
+        let clear = clear.then(|| place.child("url").warning("passwords go to the directory unencrypted", remedy));
+        let ttl = self.conn_pool.as_ref().map(|pool| &*pool.ttl).filter(|ttl| units::duration(ttl).is_err());
+        let ttl = ttl.map(|ttl| {
+            let message = format!("`{ttl}` is no duration: 1m counts, as in Goma");
+            place.child("connPool").child("ttl").warning(message, "write 30s, 1m or 1m30s")
+        });
+        clear.into_iter().chain(ttl).collect()
     }
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {
@@ -181,13 +184,17 @@ impl Ldap {
             let message = format!("`{filter}` finds no user");
             problems.push(place.child("userFilter").error(message, "write a filter with one %s, such as (uid=%s)"));
         }
+        let (bind_dn, bind_pass) = ((scope.expand)(&self.bind_dn), (scope.expand)(&self.bind_pass));
+        for (key, value) in [("bindDN", &bind_dn), ("bindPass", &bind_pass)] {
+            problems.extend(unset(&place.child(key), value, "what the directory knows"));
+        }
         let tls = self.tls(&place).map_err(|problem| problems.push(problem)).ok()?;
         let (before, after) = parts?;
         Some(directory::Settings {
             base,
             filter: (before.to_owned(), after.to_owned()),
-            bind_dn: (scope.expand)(&self.bind_dn),
-            bind_pass: (scope.expand)(&self.bind_pass),
+            bind_dn,
+            bind_pass,
             start_tls: self.start_tls && !url.starts_with("ldaps://"),
             tls: Arc::new(tls),
             timeout,
