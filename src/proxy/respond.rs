@@ -270,7 +270,7 @@ async fn hear_out(session: &mut Session) {
 }
 
 /// How much of a body is read after the reply, and for how long.
-const HEARD: usize = 1 << 20;
+const HEARD: usize = 16 << 20;
 const HEARING: Duration = Duration::from_millis(500);
 
 /// Says what a body of ours is.
