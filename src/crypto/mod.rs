@@ -1,12 +1,15 @@
 //! The cryptography behind TLS, one and the same for clients, backends and calls beside the data path.
 //!
 //! AWS-LC: of the two that rustls knows, the faster one for handshakes and for bulk data, and the one with the hybrid
-//! post-quantum key exchange (X25519MLKEM768).
+//! post-quantum key exchange (X25519MLKEM768). Keys of TLS 1.3 are derived by [`derive`].
+
+mod derive;
 
 use std::sync::{Arc, OnceLock};
 
+use rustls::crypto::hash::HashAlgorithm;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{CipherSuite, SupportedCipherSuite};
+use rustls::{CipherSuite, CipherSuiteCommon, SupportedCipherSuite, Tls13CipherSuite};
 
 /// The provider.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -29,7 +32,25 @@ fn suites() -> Vec<SupportedCipherSuite> {
         )
     };
     suites.sort_by_key(|suite| (suite.tls13().is_none(), !is_aes128(suite)));
-    suites
+    suites.into_iter().map(deriving).collect()
+}
+
+/// The same suite; of TLS 1.3 with SHA-256, with our way to derive keys.
+fn deriving(suite: SupportedCipherSuite) -> SupportedCipherSuite {
+    let SupportedCipherSuite::Tls13(whole) = suite else { return suite };
+    if whole.common.hash_provider.algorithm() != HashAlgorithm::SHA256 {
+        return suite;
+    }
+    let common = CipherSuiteCommon {
+        suite: whole.common.suite,
+        hash_provider: whole.common.hash_provider,
+        confidentiality_limit: whole.common.confidentiality_limit,
+    };
+    let hkdf_provider = &derive::HKDF_SHA256;
+    // Two of them, once in the life of a process.
+    let suite =
+        Box::leak(Box::new(Tls13CipherSuite { common, hkdf_provider, aead_alg: whole.aead_alg, quic: whole.quic }));
+    SupportedCipherSuite::Tls13(suite)
 }
 
 /// Makes it the one that libraries find by themselves. Pingora would install another one; the first counts.
