@@ -20,7 +20,9 @@ use pingora_http::RequestHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{BasicCredentials, Guard, IDENTITY, USERNAME, basic_challenge, unauthorized, unavailable, unset};
+use super::auth::{
+    BasicCredentials, Guard, IDENTITY, USERNAME, basic_challenge, unauthorized, unavailable, unset_variable,
+};
 use super::remember::Remember;
 use super::spelled::Spelled;
 use super::{Flow, Middleware, Part, Scope, Settings, Verdict};
@@ -124,7 +126,16 @@ impl Settings for Ldap {
             let message = format!("`{ttl}` is no duration: 1m counts, as in Goma");
             place.child("connPool").child("ttl").warning(message, "write 30s, 1m or 1m30s")
         });
-        clear.into_iter().chain(ttl).collect()
+        let unset =
+            [("bindDN", &self.bind_dn), ("bindPass", &self.bind_pass)].into_iter().filter_map(|(key, value)| {
+                let value = (scope.expand)(value);
+                let message = format!(
+                    "names the variable `{}`, which is not set: no login can be checked",
+                    unset_variable(&value)?
+                );
+                Some(place.child(key).warning(message, "set it"))
+            });
+        clear.into_iter().chain(ttl).chain(unset).collect()
     }
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {
@@ -184,17 +195,13 @@ impl Ldap {
             let message = format!("`{filter}` finds no user");
             problems.push(place.child("userFilter").error(message, "write a filter with one %s, such as (uid=%s)"));
         }
-        let (bind_dn, bind_pass) = ((scope.expand)(&self.bind_dn), (scope.expand)(&self.bind_pass));
-        for (key, value) in [("bindDN", &bind_dn), ("bindPass", &bind_pass)] {
-            problems.extend(unset(&place.child(key), value, "what the directory knows"));
-        }
         let tls = self.tls(&place).map_err(|problem| problems.push(problem)).ok()?;
         let (before, after) = parts?;
         Some(directory::Settings {
             base,
             filter: (before.to_owned(), after.to_owned()),
-            bind_dn,
-            bind_pass,
+            bind_dn: (scope.expand)(&self.bind_dn),
+            bind_pass: (scope.expand)(&self.bind_pass),
             start_tls: self.start_tls && !url.starts_with("ldaps://"),
             tls: Arc::new(tls),
             timeout,
