@@ -71,6 +71,7 @@ impl Settings for ErrorInterceptor {
     const KIND: &'static [&'static str] = &["errorInterceptor"];
     const GUARDS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/errorInterceptor.yml");
+    const PATHS: bool = false;
 
     fn doubts(&self, scope: &Scope<'_>) -> Vec<Problem> {
         self.doubts_at(&scope.place.child("rule"))
