@@ -67,6 +67,10 @@ fn gateway(gateway: &Gateway, report: &mut Report) {
         report.add(at.child("proxy").child("trustedProxies").warning(message, "list the addresses of your proxies"));
     }
     absolute(report, &at.child("monitoring").child("metricsPath"), &gateway.monitoring.metrics_path);
+    if gateway.monitoring.include_route_health_errors {
+        let place = at.child("monitoring").child("includeRouteHealthErrors");
+        report.add(place.warning("hides the errors, in spite of its name, as in Goma", "leave it out to show them"));
+    }
     absolute(report, &at.child("reload").child("path"), &gateway.reload.path);
     absolute(report, &at.child("cache").child("path"), &gateway.cache.path);
     let shutdown = at.child("shutdown");
@@ -304,13 +308,22 @@ fn status(report: &mut Report, code: u16, least: u16, at: impl FnOnce() -> Place
 
 fn methods(route: &Route, report: &mut Report) {
     for (index, method) in route.methods.iter().enumerate() {
-        if method.is_empty() || method.bytes().any(|byte| byte.is_ascii_lowercase()) {
-            let at = route.at.child("methods").item(index);
-            if has_error(report, &at) {
-                continue;
-            }
-            let message = format!("\"{method}\" matches no request: methods are compared with their case");
-            report.add(at.warning(message, format!("write {}", method.to_ascii_uppercase())));
+        let at = || route.at.child("methods").item(index);
+        let blank = |byte: u8| byte.is_ascii_whitespace();
+        let message = if method.bytes().all(blank) {
+            report.add(at().warning("is empty and matches no request", "remove it"));
+            continue;
+        } else if method.bytes().any(blank) {
+            "holds a space, so that it matches no request"
+        } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            "matches no request: methods are compared with their case"
+        } else {
+            continue;
+        };
+        let place = at();
+        if !has_error(report, &place) {
+            let remedy = format!("write {}", method.trim().to_ascii_uppercase());
+            report.add(place.warning(format!("\"{method}\" {message}"), remedy));
         }
     }
 }

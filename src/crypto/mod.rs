@@ -48,7 +48,8 @@ fn deriving(suite: SupportedCipherSuite) -> SupportedCipherSuite {
     };
     let hkdf_provider = &derive::HKDF_SHA256;
     // Two of them, once in the life of a process.
-    let suite = Box::leak(Box::new(Tls13CipherSuite { common, hkdf_provider, aead_alg: whole.aead_alg, quic: whole.quic }));
+    let suite =
+        Box::leak(Box::new(Tls13CipherSuite { common, hkdf_provider, aead_alg: whole.aead_alg, quic: whole.quic }));
     SupportedCipherSuite::Tls13(suite)
 }
 

@@ -82,6 +82,10 @@ impl Gateway {
         if self.control.draining() {
             close(session, ctx);
         }
+        if session.is_upgrade_req() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+            // What may have been sent for the tunnel is no request.
+            close(session, ctx);
+        }
         ctx.status = head.status.as_u16();
         ctx.stream = streams::Stream::of(head, &self.metrics);
         if respond::is_all(session, head) {

@@ -7,6 +7,7 @@ mod chains;
 mod landings;
 mod policies;
 pub mod secure;
+mod shadowed;
 mod upstreams;
 
 use std::collections::HashSet;
@@ -182,6 +183,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         }
     }
     let added: Vec<&RouteConfig> = routes.iter().map(|(index, _)| ordered[*index]).collect();
+    report.extend(shadowed::warnings(&added));
     let landings = landings::add(&routes, &ordered, &mut builder);
     let (table, overlaps) = builder.build();
     for overlap in &overlaps {

@@ -202,6 +202,18 @@ async fn a_response_that_parsers_would_disagree_on_is_502() {
 }
 
 #[tokio::test]
+async fn a_length_that_is_none_is_502_also_where_no_body_follows() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).routes("- {name: r, path: /, target: ORIGIN}").await;
+    for fields in ["Content-Length: +2\r\n", "Content-Length: 2\r\nContent-Length: 3\r\n"] {
+        for (method, status) in [("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Not Modified")] {
+            origin.always(Answer::raw(format!("HTTP/1.1 {status}\r\n{fields}\r\n")));
+            assert_eq!(gateway.request(method, "/").await.status, 502, "{method} {status} {fields}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_length_is_said_once_and_only_where_there_is_content() {
     let rows = [
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", vec!["2"]),
