@@ -87,6 +87,8 @@ def clean_root(root, base):
     for name in ("var/cache/apt", "var/lib/apt/lists"):
         shutil.rmtree(root / name, ignore_errors=True)
         (root / name).mkdir(parents=True)
+    # As Debian's images have it: no index of packages is kept.
+    (root / "etc/apt/apt.conf.d/docker-clean").write_text('Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\n')
     shutil.copy2("/etc/resolv.conf", root / "etc/resolv.conf")
 
 

@@ -149,7 +149,8 @@ impl Http1Request {
             Sending::Length(0) => {}
             Sending::Nothing => return Ok(()),
         }
-        self.flush().await
+        // On a connection that ends with it, it leaves with the end.
+        if self.stays() { self.flush().await } else { Ok(()) }
     }
 
     /// Sends what was gathered of a response that grows. Whoever writes it piece by piece may wait for the next one without
@@ -292,16 +293,24 @@ impl Session for Http1Request {
     /// Ends the exchange: the connection goes home, or is closed.
     async fn finish(&mut self) -> Result<()> {
         self.end().await?;
-        // What a caller left unsaid, a head alone for instance.
-        self.flush().await?;
         // A request without a response is not over for its client.
         let stays = self.written.is_some() && self.stays();
+        if stays {
+            // What a caller left unsaid, a head alone for instance.
+            self.flush().await?;
+        }
         let Some(mut conn) = self.conn.take() else { return Ok(()) };
         if stays {
             self.home.put(conn);
-        } else {
-            Shutdown::shutdown(&mut *conn).await;
+            return Ok(());
         }
+        if conn.holds_back() {
+            // The client gets the time that it has for any other part of a response.
+            return AsyncWriteExt::shutdown(&mut *conn)
+                .await
+                .or_err(ErrorType::WriteError, "sending the end of a response");
+        }
+        Shutdown::shutdown(&mut *conn).await;
         Ok(())
     }
 
@@ -374,3 +383,7 @@ impl Session for Http1Request {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -82,7 +82,23 @@ impl Tls {
         self.session.wants_write() && !self.only_tickets
     }
 
-    /// Says that nothing more will come, as far as the socket takes it now. The closing of the socket is expected to follow.
+    /// Seals data that is to leave with the end of the stream; nothing is sent before unless the session is full.
+    pub fn poll_seal(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.session.writer().write(data)? {
+                0 if !data.is_empty() => ready!(self.poll_send(cx))?,
+                taken => return Poll::Ready(Ok(taken)),
+            }
+        }
+    }
+
+    /// Sends what waits and says that nothing more will come, all of it in the segment of the end that follows.
+    pub fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.farewell();
+        self.poll_send(cx)
+    }
+
+    /// The same as far as the socket takes it now. The closing of the socket is expected to follow.
     pub fn farewell(&mut self) {
         self.session.send_close_notify();
         while self.session.wants_write() {
@@ -192,7 +208,7 @@ impl Write for Outgoing<'_, '_> {
 }
 
 /// The last bytes of a stream: the kernel keeps what fills no segment for the end of the stream, which follows.
-struct Last<'a>(&'a TcpStream);
+pub struct Last<'a>(pub &'a TcpStream);
 
 impl Write for Last<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -245,10 +261,7 @@ impl AsyncWrite for Tls {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What waits from before may be more than the socket takes; only then is it waited for.
-        ready!(self.poll_send(cx))?;
-        self.farewell();
-        ready!(self.poll_send(cx))?;
+        ready!(self.poll_farewell(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! TLS is ended here, below everything that knows HTTP; a plain connection pays one comparison for it.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::tls::Tls;
+use super::tls::{Last, Tls};
 
 /// A stream to a client.
 pub enum Wire {
@@ -70,6 +70,29 @@ impl Wire {
     /// Whether something that was written waits for the socket.
     pub fn holds_back(&self) -> bool {
         matches!(self, Wire::Tls(stream) if stream.holds_back())
+    }
+
+    /// Takes the last bytes of the stream, which may stay here or in the kernel until its end.
+    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Wire::Tls(stream) => stream.poll_seal(cx, data),
+            Wire::Plain(stream) => loop {
+                ready!(stream.poll_write_ready(cx))?;
+                match Last(stream).write(data) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    written => return Poll::Ready(written),
+                }
+            },
+            Wire::Gone => gone(),
+        }
+    }
+
+    /// Sends what such a write left here. Only the closing of the socket may follow.
+    pub fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Wire::Tls(stream) => stream.poll_farewell(cx),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
     /// Says at once that nothing more will come, as far as the socket takes it now. Without this a client of TLS cannot tell

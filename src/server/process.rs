@@ -1,7 +1,7 @@
 //! The state of the running process: the configuration in force, readiness, and the one way to a new configuration.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,7 +15,7 @@ use crate::config::{self, Config, Env, Examined, Format, Gateway, Level, Loaded,
 use crate::entry::Count;
 use crate::provider::{self, Watch};
 use crate::proxy::Control;
-use crate::snapshot::{Snapshot, Workshop, build, secure};
+use crate::snapshot::{Snapshot, Workshop, build, material, secure};
 use crate::telemetry::log::{self as logging, FileSettings, LogHandle, Settings as LogSettings};
 use crate::telemetry::metrics::{Metrics, Reload};
 use crate::tls::Keeper;
@@ -26,6 +26,8 @@ pub struct Process {
     live: Arc<ArcSwap<Snapshot>>,
     workshop: Workshop,
     config: Mutex<Arc<Config>>,
+    /// What the files said that it was compiled from.
+    material: Mutex<[u8; 32]>,
     log: LogHandle,
     watch: Mutex<Option<(Vec<provider::Watched>, Watch)>>,
     reloading: tokio::sync::Mutex<()>,
@@ -42,6 +44,7 @@ impl Process {
     /// Everything that is wrong with it.
     pub fn start(source: Source, examined: Examined, log: LogHandle) -> Result<Arc<Process>, Report> {
         let workshop = Workshop::new(&examined.loaded.config, &source.env, Some(Handle::current()));
+        let read = material::digest(&examined.loaded.config);
         let (snapshot, Loaded { config, warnings, watched }) = build(examined, &workshop)?;
         told(&warnings);
         let process = Arc::new(Process {
@@ -49,6 +52,7 @@ impl Process {
             live: Arc::new(ArcSwap::from_pointee(snapshot)),
             workshop,
             config: Mutex::new(Arc::new(config)),
+            material: Mutex::new(read),
             log,
             watch: Mutex::new(None),
             reloading: tokio::sync::Mutex::new(()),
@@ -89,7 +93,7 @@ impl Process {
 
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.config).clone()
     }
 
     /// Every listener is bound.
@@ -142,7 +146,10 @@ impl Process {
         let mut examined = config::examine(&self.source);
         examined.errors.extend(self.lost_folder(&examined.loaded.watched));
         let old = self.config();
-        if examined.errors.is_empty() && *old == examined.loaded.config && !self.certificates_changed(&old) {
+        // Read before what is compiled from it: what changes in between is found changed the next time.
+        let read = material::digest(&examined.loaded.config);
+        let same = *old == examined.loaded.config && read == *lock(&self.material);
+        if examined.errors.is_empty() && same && !self.certificates_changed(&old) {
             log::info!("The configuration is unchanged");
             // The file may have been moved away for rotation.
             self.log.reconfigure(&log_settings(&old.gateway));
@@ -160,7 +167,8 @@ impl Process {
         warn(&warnings);
         self.live.store(Arc::new(snapshot));
         self.certify();
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        *lock(&self.config) = Arc::new(config);
+        *lock(&self.material) = read;
         self.count_configuration();
         self.workshop.upstreams.sweep();
         self.workshop.tools.metrics.sweep(self.live.load().names());
@@ -212,7 +220,7 @@ impl Process {
 
     /// Watches what the configuration asks to watch; a watch that is already right stays.
     fn follow(self: &Arc<Self>, watched: &Watched) {
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watch = lock(&self.watch);
         let mut paths = paths(watched);
         paths.extend(certificate_paths(&self.config(), &self.workshop.env));
         if watch.as_ref().is_some_and(|(same, _)| *same == paths) {
@@ -263,15 +271,19 @@ fn paths(watched: &Watched) -> Vec<provider::Watched> {
     extra.into_iter().chain(files).collect()
 }
 
-/// Files of certificates; they are watched whether or not folders of configuration are.
+/// Files of certificates, keys and authorities; they are watched whether or not folders of configuration are.
 fn certificate_paths(config: &Config, env: &Env) -> Vec<provider::Watched> {
-    let files = secure::files(config, env).into_iter().map(provider::Watched::file);
+    let files = secure::files(config, env).into_iter().chain(material::files(config)).map(provider::Watched::file);
     let folder = secure::folder(config).map(|path| provider::Watched {
         path,
         depth: provider::Depth::Flat,
         extensions: &["crt", "cert", "pem", "key", "ocsp"],
     });
     files.chain(folder).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Warnings at the start go to the terminal when the log would not show them: the default level is `error`.

@@ -245,8 +245,11 @@ fn end(child: &mut Child, ended: impl FnOnce()) -> String {
 /// Takes the child's exit status when it comes, which is when we still drain.
 fn reap(mut child: Child) {
     let waiting = std::thread::Builder::new().name("successor".into()).spawn(move || {
-        if let Ok(status) = child.wait() {
-            log::error!(status:% = status; "The process that took over has ended while this one drains");
+        match child.wait() {
+            // It was replaced itself, or told to stop.
+            Ok(status) if status.success() => log::info!("The process that took over has ended by itself"),
+            Ok(status) => log::error!(status:% = status; "The process that took over has ended while this one drains"),
+            Err(_) => {}
         }
     });
     if let Err(error) = waiting {

@@ -5,6 +5,7 @@
 
 mod chains;
 mod landings;
+pub mod material;
 mod policies;
 pub mod secure;
 mod shadowed;

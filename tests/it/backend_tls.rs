@@ -79,6 +79,29 @@ async fn a_backend_hears_its_name_and_sees_our_certificate() {
 }
 
 #[tokio::test]
+async fn new_files_count_for_backends_too() {
+    let origin = Origin::start().await;
+    let (old, new) = (Authority::new(), Authority::new());
+    let front = TlsFront::before(origin.port(), new.certify(&HERE)).clients_of(&new).start().await;
+    let us = old.certify(&["gateway.test"]);
+    let gateway = Gateway::before(&front)
+        .file("ca.pem", &old.pem())
+        .file("us.pem", &us.certificate)
+        .file("us.key", &us.key)
+        .routes(&route("rootCAs: FOLDER/ca.pem, clientCert: FOLDER/us.pem, clientKey: FOLDER/us.key"))
+        .await;
+    assert_eq!(gateway.reload().await, Applied::Same);
+    assert_eq!(gateway.get("/").await.status, 502, "the backend is not trusted, and does not trust us");
+    let us = new.certify(&["gateway.test"]);
+    gateway.write("ca.pem", &new.pem());
+    gateway.write("us.key", &us.key);
+    gateway.logs("be consistent: KeyMismatch").await;
+    gateway.write("us.pem", &us.certificate);
+    eventually("the backend", async || (gateway.get("/").await.status == 200).then_some(())).await;
+    assert_eq!(gateway.reload().await, Applied::Same);
+}
+
+#[tokio::test]
 async fn http2_is_spoken_with_backends_that_offer_it() {
     let (origin, origin2) = (Origin::start().await, Origin2::start().await);
     let authority = Authority::new();

@@ -42,7 +42,10 @@ async fn examples_have_nothing_to_be_warned_of() {
 
 #[tokio::test]
 async fn the_configuration_for_swarm_loads() {
-    let (output, name) = check(Path::new("conf/swarm/goma.yml")).await;
+    let text = fs::read_to_string("conf/swarm/goma.yml").expect("a readable file");
+    let placed =
+        with_its_certificates(&text.replace("/run/secrets/", "/etc/goma/tls/")).expect("it names certificates");
+    let (output, name) = check(&placed.path().join("goma.yml")).await;
     assert!(output.succeeded(), "{name}: {}", output.all());
 }
 
@@ -113,7 +116,8 @@ async fn run(file: &Path, env: &[(&str, &str)], command: &[&str]) -> (Output, St
 /// A folder with the certificates that a file names and the file itself with their new paths; none for a file without any.
 fn with_its_certificates(text: &str) -> Option<tempfile::TempDir> {
     const PLACE: &str = "/etc/goma/tls/";
-    let paths: Vec<&str> = text.split(PLACE).skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+    let paths: Vec<&str> =
+        text.split(PLACE).skip(1).filter_map(|rest| rest.split(['}', ',', ' ', '\n']).next()).collect();
     if paths.is_empty() {
         return None;
     }
