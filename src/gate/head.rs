@@ -59,6 +59,12 @@ pub fn end_of_head(buf: &[u8], from: usize) -> Option<usize> {
     })
 }
 
+/// The refusal of bytes that no request begins with, a handshake of TLS for instance: its end would be waited for in vain.
+pub fn no_request(buf: &[u8]) -> Option<Refusal> {
+    let begins = |byte: &u8| is_token_byte(*byte) || *byte == b'\r';
+    buf.first().is_some_and(|byte| !begins(byte)).then(|| Refusal::bad_request("no request begins with this byte"))
+}
+
 /// The refusal of a head that outgrew its buffer before it ended: 414 while still in the request line, else 431.
 pub fn too_large(buf: &[u8]) -> Refusal {
     match memchr(b'\n', &buf[empty_line(buf)..]) {
