@@ -17,6 +17,7 @@ mod encode;
 mod fail;
 pub(crate) mod forward;
 mod hedge;
+mod leftover;
 mod own;
 mod phases;
 mod purge;
