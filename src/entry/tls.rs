@@ -212,8 +212,12 @@ pub struct Last<'a>(pub &'a TcpStream);
 
 impl Write for Last<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let send = || SockRef::from(self.0).send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL);
-        self.0.try_io(Interest::WRITABLE, send)
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
+        self.0.try_io(Interest::WRITABLE, || SockRef::from(self.0).send_vectored_with_flags(parts, flags))
     }
 
     fn flush(&mut self) -> io::Result<()> {
