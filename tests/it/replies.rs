@@ -143,6 +143,13 @@ async fn a_backend_that_fails_in_the_middle_is_a_cut_for_the_client_too() {
         let got = gateway.get(path).attempt().await;
         assert!(got.is_err(), "{path}: a cut answer looks whole: {got:?}");
     }
+    for (path, piece) in [("/length", "012345678901234"), ("/chunks", "hello")] {
+        let mut call = gateway.h2().await.try_get(path).await.expect("a stream");
+        let mut body = call.response().await.expect("the head before the cut").into_body();
+        let (first, second) = (next(&mut body).await, next(&mut body).await);
+        assert!(matches!(&first, Some(Ok(first)) if first == piece), "{path}: {first:?}");
+        assert!(matches!(second, Some(Err(_))), "{path}: a cut answer looks whole: {second:?}");
+    }
     assert_eq!(gateway.get("/other").await.status, 200, "the gateway goes on");
 }
 
