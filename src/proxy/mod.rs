@@ -17,6 +17,7 @@ mod encode;
 mod fail;
 pub(crate) mod forward;
 mod hedge;
+mod keeping;
 mod leftover;
 mod own;
 mod phases;
@@ -147,7 +148,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn response_cache_filter(&self, session: &Session, head: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
-        cached::storable(session, head, ctx)
+        keeping::storable(session, head, ctx)
     }
 
     fn cache_not_modified_filter(&self, session: &Session, head: &ResponseHeader, _: &mut Ctx) -> Result<bool> {

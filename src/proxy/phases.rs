@@ -7,7 +7,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
 
 use super::respond::{self, Form};
-use super::{Ctx, Gateway, Plan, arrive, attempt, cached, fail, leftover, own, record, refresh, streams};
+use super::{Ctx, Gateway, Plan, arrive, attempt, cached, fail, keeping, leftover, own, record, refresh, streams};
 use crate::exchange::Reason;
 use crate::reply::Reply;
 use crate::upstream::deadline::Deadline;
@@ -67,7 +67,7 @@ impl Gateway {
             return Error::e_explain(ErrorType::Custom("LetGo"), "the response is not wanted").map_err(|e| e.into_up());
         }
         ctx.answered = true;
-        cached::came(session, ctx, head);
+        keeping::came(session, ctx, head);
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(deadline)) = (head.status, &mut ctx.deadline) {
             deadline.stop();
         }
