@@ -3,6 +3,8 @@
 //! One pooled HTTP client a set of TLS options. Redirects are never followed, answers are bounded, and TLS runs on the
 //! provider that the data path uses, whatever other libraries bring along.
 
+mod asker;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use thiserror::Error;
+
+pub use asker::Asker;
 
 /// How servers are verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,25 +86,6 @@ impl Client {
         &self.0
     }
 
-    /// Sends a request and reads the head of the answer. A short body is read and forgotten, so that the connection can be
-    /// used again.
-    ///
-    /// # Errors
-    /// When there was no answer.
-    pub async fn head(&self, request: reqwest::RequestBuilder) -> Result<(StatusCode, HeaderMap), CallError> {
-        let mut response = request.send().await.map_err(failed)?;
-        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        tokio::spawn(async move {
-            let mut left = FORGOTTEN;
-            while let Ok(Some(chunk)) = response.chunk().await
-                && chunk.len() < left
-            {
-                left -= chunk.len();
-            }
-        });
-        Ok((status, headers))
-    }
-
     /// Sends a request and reads the whole answer, at most `limit` bytes of it. Any status is an answer.
     ///
     /// # Errors
@@ -142,9 +127,13 @@ impl Answer {
 
 /// The cause without the URL, whose query may hold secrets.
 fn failed(error: reqwest::Error) -> CallError {
-    let error = error.without_url();
+    told(&error.without_url())
+}
+
+/// An error with all its causes.
+fn told(error: &dyn std::error::Error) -> CallError {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
+    let mut cause = error.source();
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");
         cause = inner.source();

@@ -396,7 +396,8 @@ fn check_coding(value: &[u8]) -> Result<(), Refusal> {
     Err(Refusal::not_implemented("a transfer coding other than chunked"))
 }
 
-/// A nominated field is removed on the way; one that frames the message or says who asks must not be removable.
+/// A nominated field is removed on the way; one that frames the message or carries what the client proves itself with must
+/// not be removable. Headers that say who the client is may be: they go before the gateway sets its own.
 fn check_nominated(option: &[u8]) -> Result<(), Refusal> {
     const PROTECTED: [&[u8]; 9] = [
         b"authorization",
@@ -409,13 +410,10 @@ fn check_nominated(option: &[u8]) -> Result<(), Refusal> {
         b"transfer-encoding",
         b"via",
     ];
-    // Identity travels in fields of these families, ours and those of authentication services.
-    const FAMILIES: [&[u8]; 6] = [b"x-forwarded", b"x-real", b"x-auth", b"x-user", b"x-client", b"remote-"];
     if !is_token(option) {
         return Err(Refusal::bad_request("malformed Connection"));
     }
-    let begins = |family: &&[u8]| after_scheme(option, family).is_some();
-    match PROTECTED.iter().any(|name| option.eq_ignore_ascii_case(name)) || FAMILIES.iter().any(begins) {
+    match PROTECTED.iter().any(|name| option.eq_ignore_ascii_case(name)) {
         true => Err(Refusal::bad_request("Connection names a protected field")),
         false => Ok(()),
     }

@@ -14,8 +14,23 @@ use pingora_http::RequestHeader;
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
 use super::{Paths, Scope, Verdict};
+use crate::config::{Place, Problem};
 use crate::exchange::Exchange;
 use crate::reply::Reply;
+
+/// The problem of a secret that still names a variable after its expansion: the text of that is known to everybody who sees
+/// the configuration. `instead` says what to write in its place.
+pub fn unset(place: &Place, value: &str, instead: &str) -> Option<Problem> {
+    let name = unset_variable(value)?;
+    Some(place.error(format!("names the variable `{name}`, which is not set"), format!("set it, or write {instead}")))
+}
+
+/// The variable that a value still names after its expansion.
+pub fn unset_variable(value: &str) -> Option<&str> {
+    let name = value.trim().strip_prefix("${")?.strip_suffix('}')?;
+    let named = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    named.then_some(name)
+}
 
 /// Guards the paths of one definition on one route, and counts what it decided.
 pub struct Guard {

@@ -245,6 +245,11 @@ fn fixed(
 }
 
 impl CorsSettings {
+    /// Whether there are origins that nobody switched on.
+    pub fn is_idle(&self) -> bool {
+        !self.enabled && !self.origins.is_empty()
+    }
+
     /// Checks the settings and compiles them; `None` when they are switched off.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::error_page::{Files, Page};
+use super::error_page::{self, Files, Page};
 use super::{Part, Scope, Settings};
 use crate::config::{ErrorInterceptor as Older, Place, Problem};
 use crate::reply::{Form, plain_message};
@@ -52,7 +52,8 @@ struct ErrorSettings {
     code: u16,
     /// The text to send. JSON goes to clients of JSON as it is, other text inside an object.
     body: String,
-    /// A file to send, when there is no `body`: read with the configuration, and again when it changes. Without either,
+    /// A file to send, when there is no `body`: read with the configuration, and again when it changes; one that cannot be read
+    /// then is replaced by a page with the status. Without either,
     /// the status is sent as text: `404 Not Found`.
     file: String,
 }
@@ -70,6 +71,7 @@ impl Settings for ErrorInterceptor {
     const KIND: &'static [&'static str] = &["errorInterceptor"];
     const GUARDS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/errorInterceptor.yml");
+    const PATHS: bool = false;
 
     fn doubts(&self, scope: &Scope<'_>) -> Vec<Problem> {
         self.doubts_at(&scope.place.child("rule"))
@@ -110,8 +112,19 @@ impl ErrorInterceptor {
                     doubts.push(place.child(key).warning(message, "keep one of them"));
                 }
             }
-            if !error.body.is_empty() && !error.file.is_empty() {
-                doubts.push(place.child("file").warning("is not sent, since there is a `body`", "keep one of them"));
+            match (&*error.file, error.body.is_empty()) {
+                ("", _) => {}
+                (_, false) => {
+                    doubts.push(place.child("file").warning("is not sent, since there is a `body`", "keep one of them"))
+                }
+                (file, true) if self.enabled => {
+                    let unreadable = |cause| {
+                        let message = format!("`{file}` cannot be read: {cause}; a page with the status goes out");
+                        place.child("file").warning(message, "give a file that is there, or a `body`")
+                    };
+                    doubts.extend(error_page::readable(Path::new(file)).err().map(unreadable));
+                }
+                _ => {}
             }
         }
         doubts
@@ -155,14 +168,13 @@ impl ErrorInterceptor {
         };
         if error.body.is_empty() && !error.file.is_empty() {
             let path = Path::new(&error.file);
-            let unreadable = |cause| {
-                let message = format!("`{}` cannot be read: {cause}", error.file);
-                place.child("file").error(message, "give a file that is there, or a `body`")
-            };
-            return Ok(Page::File(type_of(path, content_type), files.open(path).map_err(unreadable)?));
+            // As in Goma; the doubts say so.
+            let stand_in = |_| Page::Fixed(HTML, heading(status));
+            let file = files.open(path).map(|file| Page::File(type_of(path, content_type), file));
+            return Ok(file.unwrap_or_else(stand_in));
         }
         Ok(match (form(&self.content_type), error.body.as_str()) {
-            (Some(Written::Html), "") => Page::Fixed(HTML, format!("<h1>{}</h1>", plain_message(status)).into()),
+            (Some(Written::Html), "") => Page::Fixed(HTML, heading(status)),
             (Some(Written::Html), body) => Page::Fixed(HTML, body.to_owned().into()),
             (None, body) if self.content_type.is_empty() => Page::negotiated(status, or_status(body, status).as_ref()),
             (None, body) => Page::fixed(status, or_status(body, status).as_ref(), Form::Text),
@@ -242,6 +254,11 @@ fn form(content_type: &str) -> Option<Written> {
 
 fn or_status(body: &str, status: StatusCode) -> std::borrow::Cow<'_, str> {
     if body.is_empty() { plain_message(status).into() } else { body.into() }
+}
+
+/// The page of a status without a text of its own, in HTML.
+fn heading(status: StatusCode) -> Bytes {
+    format!("<h1>{}</h1>", plain_message(status)).into()
 }
 
 /// The type of a file: what is configured, else what its name says, else HTML as in Goma.

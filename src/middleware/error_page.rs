@@ -116,6 +116,14 @@ impl Watched {
 
 const LOOK_MS: u64 = 1000;
 
+/// Whether a file can be a page.
+///
+/// # Errors
+/// When it cannot be read or is larger than 10 MiB.
+pub fn readable(path: &Path) -> io::Result<()> {
+    Read::of(path).map(drop)
+}
+
 impl Read {
     fn of(path: &Path) -> io::Result<Read> {
         let found = fs::metadata(path)?;

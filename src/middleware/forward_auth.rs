@@ -8,20 +8,23 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use pingora_http::RequestHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Guard, is_of_connection, unavailable};
+use super::redirects::to;
 use super::remember::{Digest, Remember};
 use super::spelled::Spelled;
 use super::{Flow, Middleware, Part, Scope, Settings, Verdict};
 use crate::config::{Place, Problem, units};
 use crate::exchange::Exchange;
 use crate::fields;
-use crate::outbound::{CallError, Client, Verify};
+use crate::outbound::{Asker, CallError, Verify};
 use crate::reply::Reply;
 
 /// Asks another server whether a request may pass: 200 lets it through. Without `paths` the whole route is protected.
@@ -113,15 +116,16 @@ impl Settings for ForwardAuth {
         let timeout = duration(&self.timeout, &place.child("timeout"), &mut problems);
         let ttl = duration(&self.cache_ttl, &place.child("cacheTtl"), &mut problems);
         let verify = if self.insecure_skip_verify { Verify::Nothing } else { Verify::System };
-        let client = Client::get(verify).map_err(|error| problems.push(place.error(error, "check the system's TLS")));
+        let client = Asker::get(verify).map_err(|error| problems.push(place.error(error, "check the system's TLS")));
         if !self.auth_sign_in.is_empty() && HeaderValue::from_str(&self.auth_sign_in).is_err() {
             problems.push(place.child("authSignIn").error("holds control characters", "use one URL"));
         }
-        let (Some(url), Ok(client), true) = (url, client, problems.is_empty()) else { return Err(problems) };
+        let (Some((url, login)), Ok(client), true) = (url, client, problems.is_empty()) else { return Err(problems) };
         Ok(Part::Step(Arc::new(Ask {
             guard: Guard::new(scope, ForwardAuth::KIND[0]),
             identity: copied.iter().map(|(_, to)| to.name.clone()).collect(),
             url,
+            login,
             client,
             sign_in: self.auth_sign_in,
             forward_host: self.forward_host_headers,
@@ -137,16 +141,40 @@ impl Settings for ForwardAuth {
 }
 
 impl ForwardAuth {
-    fn url(&self, place: &Place, problems: &mut Vec<Problem>) -> Option<reqwest::Url> {
+    /// What is asked, and the login that the URL carries, which counts where the client has none.
+    fn url(&self, place: &Place, problems: &mut Vec<Problem>) -> Option<(Uri, Option<HeaderValue>)> {
         let place = place.child("authUrl");
-        match reqwest::Url::parse(&self.auth_url) {
-            _ if self.auth_url.is_empty() => problems.push(place.error("is missing", "name the URL to ask")),
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => return Some(url),
-            _ => problems
-                .push(place.error(format!("`{}` is no URL", self.auth_url), "write http:// or https:// and a host")),
+        if self.auth_url.is_empty() {
+            problems.push(place.error("is missing", "name the URL to ask"));
+            return None;
         }
-        None
+        let url = reqwest::Url::parse(&self.auth_url).ok();
+        let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let asked = url.and_then(|mut url| {
+            let login = login(&url);
+            // Of such a URL neither fails.
+            let _ = (url.set_username(""), url.set_password(None));
+            url.set_fragment(None);
+            Some((Uri::try_from(url.as_str()).ok()?, login))
+        });
+        if asked.is_none() {
+            problems
+                .push(place.error(format!("`{}` is no URL", self.auth_url), "write http:// or https:// and a host"));
+        }
+        asked
     }
+}
+
+/// `Authorization` of the user that a URL names.
+fn login(url: &reqwest::Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let pair = format!("{}:{}", plain(url.username()), plain(url.password().unwrap_or_default()));
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// `Src` and `Src:Dst` entries; spaces do not count.
@@ -189,8 +217,9 @@ fn duration(text: &str, place: &Place, problems: &mut Vec<Problem>) -> Option<Du
 /// The step.
 struct Ask {
     guard: Guard,
-    url: reqwest::Url,
-    client: Client,
+    url: Uri,
+    login: Option<HeaderValue>,
+    client: Asker,
     sign_in: String,
     forward_host: bool,
     any_success: bool,
@@ -260,9 +289,7 @@ struct Pass {
 impl Ask {
     async fn ask(&self, exchange: &Exchange, head: &RequestHeader) -> Result<Answer, CallError> {
         let started = Instant::now();
-        let mut request = self.client.http().get(self.url.clone()).timeout(self.timeout);
-        request = request.headers(self.tells(exchange, head));
-        let answer = self.client.head(request).await;
+        let answer = self.client.ask(&self.url, self.tells(exchange, head), self.timeout).await;
         self.guard.called(started);
         answer.map(|(status, headers)| Answer { status, headers })
     }
@@ -300,6 +327,9 @@ impl Ask {
                 headers.append(name, value.clone());
             }
         }
+        if let Some(login) = self.login.as_ref().filter(|_| !headers.contains_key(header::AUTHORIZATION)) {
+            headers.insert(header::AUTHORIZATION, login.clone());
+        }
         if self.forward_host
             && let Ok(host) = HeaderValue::from_str(&host)
         {
@@ -309,9 +339,9 @@ impl Ask {
     }
 
     fn refuses(&self, answer: &Answer, exchange: &Exchange) -> Verdict {
-        let relayed = |reply: Reply| match answer.headers.get(header::WWW_AUTHENTICATE) {
-            Some(challenge) => reply.header(header::WWW_AUTHENTICATE, challenge.clone()),
-            None => reply,
+        let relayed = |reply: Reply| {
+            let challenges = answer.headers.get_all(header::WWW_AUTHENTICATE).iter().cloned();
+            challenges.fold(reply, |reply, challenge| reply.header(header::WWW_AUTHENTICATE, challenge))
         };
         match answer.status {
             StatusCode::UNAUTHORIZED if !self.sign_in.is_empty() => {
@@ -330,10 +360,7 @@ impl Ask {
         if location.contains('?') {
             location.extend(utf8_percent_encode(&address(exchange), QUERY));
         }
-        match HeaderValue::try_from(location) {
-            Ok(location) => Reply::empty(StatusCode::FOUND).header(header::LOCATION, location),
-            Err(_) => Reply::plain(StatusCode::UNAUTHORIZED),
-        }
+        to(StatusCode::FOUND, &location, exchange).unwrap_or_else(|| Reply::plain(StatusCode::UNAUTHORIZED))
     }
 
     fn pass(&self, headers: HeaderMap) -> Pass {

@@ -101,6 +101,13 @@ impl Settings for ResponseHeaders {
     const GUARDS: bool = false;
     const EXAMPLE: &'static str = include_str!("../../conf/examples/middlewares/responseHeaders.yml");
 
+    fn doubts(&self, scope: &Scope<'_>) -> Vec<Problem> {
+        let place = scope.place.child("rule").child("cors").child("enabled");
+        let off = self.cors.as_ref().is_some_and(CorsSettings::is_idle);
+        let doubt = || place.warning("is not true: nothing is shared across origins", "set `enabled: true`");
+        off.then(doubt).into_iter().collect()
+    }
+
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {
         let place = scope.place.child("rule");
         let mut problems = Vec::new();

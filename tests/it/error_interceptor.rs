@@ -19,7 +19,7 @@ async fn a_page_has_the_form_that_goma_gives_it() {
     let escaped = "{\"success\":false,\"statusCode\":404,\"error\":\"\\u003cb\\u003e\"}\n";
     let plain = "text/plain; charset=utf-8";
     let html = "text/html; charset=utf-8";
-    let rows: [Row; 13] = [
+    let rows: [Row; 14] = [
         // Row 130.
         ("errors: [{statusCode: 404}]", "", plain, "404 Not Found\n"),
         ("errors: [{statusCode: 404}]", "application/json", "application/json", json),
@@ -45,7 +45,8 @@ async fn a_page_has_the_form_that_goma_gives_it() {
             plain,
             "a\n",
         ),
-        // Files.
+        // Files; one that is not there as in Goma.
+        ("errors: [{statusCode: 404, file: FOLDER/none.json}]", "application/json", html, "<h1>404 Not Found</h1>"),
         ("errors: [{statusCode: 404, file: FOLDER/404.html}]", "application/json", html, "<h1>gone</h1>"),
         ("errors: [{statusCode: 404, file: FOLDER/404.json}]", "", "application/json", "{\"gone\":1}"),
         (

@@ -39,6 +39,7 @@ async fn the_server_is_told_who_asks_for_what() {
         ("X-Tenant", Some("acme")),
         ("X-None", None),
         ("Content-Length", None),
+        ("Accept", None),
     ] {
         assert_eq!(seen.header(name), value, "{name}");
     }
@@ -48,6 +49,7 @@ async fn the_server_is_told_who_asks_for_what() {
     let gateway = with(&origin, &auth, "enableHostForwarding: true").await;
     assert_eq!(gateway.get("/").host("app.example").await.status, 200);
     assert_eq!(auth.last().header("Host"), Some("app.example"));
+    assert_eq!(auth.last().header("User-Agent"), None, "nothing that the client did not say");
 }
 
 #[tokio::test]
@@ -57,7 +59,12 @@ async fn only_200_lets_a_request_through() {
     auth.on("/login", Answer::ok("please log in"));
     for (description, answer, status, reason) in [
         ("200", Answer::ok("fine"), 200, ""),
-        ("401", Answer::status(401).header("WWW-Authenticate", "Negotiate"), 401, "unauthorized"),
+        (
+            "401",
+            Answer::status(401).header("WWW-Authenticate", "Negotiate").header("WWW-Authenticate", "Basic"),
+            401,
+            "unauthorized",
+        ),
         ("row 67: 403", Answer::status(403), 403, "forbidden"),
         ("row 67: 500", Answer::status(500), 500, "server_error"),
         ("row 65: 204", Answer::status(204), 401, "unexpected_status"),
@@ -72,7 +79,7 @@ async fn only_200_lets_a_request_through() {
         assert_eq!(reply.status, status, "{description}: {}", reply.text());
         assert_eq!(origin.saw_nothing(), status != 200, "{description}");
         if description == "401" {
-            assert_eq!(reply.header("WWW-Authenticate"), Some("Negotiate"));
+            assert_eq!(reply.headers.all("WWW-Authenticate"), ["Negotiate", "Basic"]);
             assert_eq!(reply.text(), "401 Unauthorized\n", "the server's body stays with us");
         }
         if !reason.is_empty() {
@@ -107,6 +114,8 @@ async fn a_browser_is_sent_to_sign_in_with_the_way_back() {
         let gateway = with(&origin, &auth, &format!("authSignIn: '{sign_in}'")).await;
         let reply = gateway.get("/p?b=2&a=1").host("app.example").await;
         assert_eq!((reply.status, reply.header("Location")), (302, Some(location)), "row 68");
+        let page = format!("<a href=\"{location}\">Found</a>.\n\n");
+        assert_eq!((reply.header("Content-Type"), reply.text()), (Some("text/html; charset=utf-8"), page));
     }
 }
 

@@ -248,6 +248,29 @@ async fn what_the_gate_refuses_is_counted_and_the_connection_goes_on() {
     assert_eq!(client.get("/").await.status, 200);
 }
 
+/// curl 7.88 takes a stream that is reset behind its whole response for a failure, when it is still sending.
+#[tokio::test]
+async fn a_body_that_is_on_its_way_is_heard_out_after_the_refusal() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).routes("- {name: r, path: /, methods: [GET], target: ORIGIN}").await;
+    let client = gateway.h2().await;
+    let request = client.request("POST", "/").body(()).expect("a request");
+    let mut call = client.call(request, false).await;
+    let (head, mut body) = call.response().await.expect("a response").into_parts();
+    assert_eq!(head.status, 405);
+    while next(&mut body).await.is_some() {}
+    // More than what may be sent without being read.
+    let mut left = 300_000;
+    while left > 0 {
+        call.send.reserve_capacity(left);
+        let room = std::future::poll_fn(|cx| call.send.poll_capacity(cx)).await.expect("an open stream");
+        let room = room.expect("an open stream").min(left);
+        left -= room;
+        call.send.send_data(Bytes::from(vec![b'x'; room]), left == 0).expect("an open stream");
+    }
+    assert!(origin.saw_nothing());
+}
+
 #[tokio::test]
 async fn a_connection_that_is_refused_over_and_over_has_to_be_made_anew() {
     let origin = Origin::start().await;

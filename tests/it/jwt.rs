@@ -212,7 +212,7 @@ async fn a_client_cannot_pretend_to_be_somebody() {
     let gateway = with(&origin, middleware).await;
     let value = bearer(&sek().token("HS256", &json!({"sub": "u", "org": "o"})));
     for spelling in ["X-User-ID", "X-User-Id", "x-user-id", "X_User_ID", "x_user-id", "X-USER_ID"] {
-        for connection in ["keep-alive", "X-Org", "close, x-org, X_User_ID"] {
+        for connection in ["keep-alive", "X-Org", "close, x-org, X_User_ID", "X-User-ID", "x-user-id, X-Role"] {
             let request = gateway.get("/in").header("Authorization", &value).header("Connection", connection);
             let request = request.header(spelling, "evil").header("x_org", "evil").header("X-Org", "evil");
             let reply = request.header("X-Role", "admin").header("x_role", "admin").await;
@@ -228,10 +228,8 @@ async fn a_client_cannot_pretend_to_be_somebody() {
         assert!(!origin.last().headers.has(spelling), "{spelling} where no token is asked for");
     }
     origin.forget();
-    for connection in ["X-User-ID", "x-user-id, close", "Authorization"] {
-        let reply = gateway.get("/in").header("Authorization", &value).header("Connection", connection).await;
-        assert_eq!(reply.status, 400, "the gate knows these names: {connection}");
-    }
+    let reply = gateway.get("/in").header("Authorization", &value).header("Connection", "Authorization").await;
+    assert_eq!(reply.status, 400, "the gate knows this name");
     assert!(origin.saw_nothing());
 }
 

@@ -26,7 +26,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::auth::{BasicCredentials, Guard, IDENTITY, USERNAME, basic_challenge, unauthorized};
+use super::auth::{BasicCredentials, Guard, IDENTITY, USERNAME, basic_challenge, unauthorized, unset};
 use super::spelled::Spelled;
 use super::{Flow, Middleware, Part, Scope, Settings, Verdict};
 use crate::config::Problem;
@@ -135,9 +135,8 @@ impl Settings for Basic {
                 problems.push(place.child("password").error("is empty", "give every user a password, best as a hash"));
                 continue;
             }
-            if let Some(name) = unset(&password) {
-                let message = format!("names the variable `{name}`, which is not set");
-                problems.push(place.child("password").error(message, "set it, or write the hash itself"));
+            if let Some(problem) = unset(&place.child("password"), &password, "the hash itself") {
+                problems.push(problem);
                 continue;
             }
             match Stored::read(&password) {
@@ -166,12 +165,6 @@ impl Settings for Basic {
             checker: scope.tools.checker.clone(),
         })))
     }
-}
-
-/// The variable that a value still names after its expansion: its text must not become the password.
-fn unset(value: &str) -> Option<&str> {
-    let name = value.strip_prefix("${")?.strip_suffix('}')?;
-    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_').then_some(name)
 }
 
 /// The step.

@@ -17,7 +17,7 @@ use super::store::{Keys, Local};
 use super::token::Demands;
 use super::{Guard, Source, Step};
 use crate::config::{Place, Problem, nearest, units};
-use crate::middleware::auth::is_of_connection;
+use crate::middleware::auth::{is_of_connection, unset};
 use crate::middleware::{Part, Scope, Settings};
 
 /// Lets requests with a valid JSON Web Token (`Authorization: Bearer …`) pass, and tells the backend what it says. Without
@@ -146,6 +146,9 @@ impl Jwt {
             ["secret", ..] if is_public(&self.secret) => {
                 let message = "is a public key: everybody who has it could make tokens";
                 Err(rule.child("secret").error(message, "write it as `publicKey`"))
+            }
+            ["secret", ..] if let Some(problem) = unset(&rule.child("secret"), &self.secret, "the secret itself") => {
+                Err(problem)
             }
             ["secret", ..] => Ok(Source::Local(Local::fixed(Keys::One(Key::secret(self.secret.as_bytes()))))),
             ["jwksFile", ref others @ ..] => {

@@ -20,7 +20,9 @@ use pingora_http::RequestHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{BasicCredentials, Guard, IDENTITY, USERNAME, basic_challenge, unauthorized, unavailable};
+use super::auth::{
+    BasicCredentials, Guard, IDENTITY, USERNAME, basic_challenge, unauthorized, unavailable, unset_variable,
+};
 use super::remember::Remember;
 use super::spelled::Spelled;
 use super::{Flow, Middleware, Part, Scope, Settings, Verdict};
@@ -118,10 +120,22 @@ impl Settings for Ldap {
         let place = scope.place.child("rule");
         let clear = (scope.expand)(&self.url).starts_with("ldap://") && !self.start_tls;
         let remedy = "use ldaps://, or set `startTLS`";
-        clear
-            .then(|| place.child("url").warning("passwords go to the directory unencrypted", remedy))
-            .into_iter()
-            .collect()
+        let clear = clear.then(|| place.child("url").warning("passwords go to the directory unencrypted", remedy));
+        let ttl = self.conn_pool.as_ref().map(|pool| &*pool.ttl).filter(|ttl| units::duration(ttl).is_err());
+        let ttl = ttl.map(|ttl| {
+            let message = format!("`{ttl}` is no duration: 1m counts, as in Goma");
+            place.child("connPool").child("ttl").warning(message, "write 30s, 1m or 1m30s")
+        });
+        let unset =
+            [("bindDN", &self.bind_dn), ("bindPass", &self.bind_pass)].into_iter().filter_map(|(key, value)| {
+                let value = (scope.expand)(value);
+                let message = format!(
+                    "names the variable `{}`, which is not set: no login can be checked",
+                    unset_variable(&value)?
+                );
+                Some(place.child(key).warning(message, "set it"))
+            });
+        clear.into_iter().chain(ttl).chain(unset).collect()
     }
 
     fn build(self, scope: &Scope<'_>) -> Result<Part, Vec<Problem>> {

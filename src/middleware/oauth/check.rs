@@ -11,6 +11,7 @@ use super::session::Lifetimes;
 use super::settings::{Endpoint, OAuth, SessionStore};
 use crate::config::{Place, Problem, units};
 use crate::middleware::Scope;
+use crate::middleware::auth::unset;
 use crate::outbound::{Client, Verify};
 use crate::redis::Redis;
 
@@ -96,6 +97,9 @@ impl OAuth {
         for (key, _) in given.iter().filter(|(_, text)| text.trim().is_empty()) {
             problems.push(rule.child(key).error("is missing", "give what the provider gave you"));
         }
+        // Sessions are sealed with a key made of the secret.
+        let instead = "what the provider gave you";
+        problems.extend(given.iter().filter_map(|(key, text)| unset(&rule.child(key), text, instead)));
         let Endpoint { auth_url, token_url, issuer, .. } = &self.endpoint;
         if Known::named(&self.provider).is_none() && issuer.is_empty() {
             let endpoint = rule.child("endpoint");

@@ -33,14 +33,20 @@ pub(super) fn is_challenge(exchange: &Exchange) -> bool {
 
 /// Sends the client elsewhere: with a page for GET and HEAD, without content for others.
 pub(super) fn redirect<'a>(status: StatusCode, target: &str, exchange: &Exchange) -> Flow<'a> {
-    let Ok(location) = HeaderValue::from_str(&plain(target)) else {
-        return refuse("the target of the redirect holds control characters");
-    };
+    match to(status, target, exchange) {
+        Some(reply) => Flow::Reply(Verdict::answer(reply)),
+        None => refuse("the target of the redirect holds control characters"),
+    }
+}
+
+/// The reply that sends the client elsewhere; `None` when no header can hold the target.
+pub(super) fn to(status: StatusCode, target: &str, exchange: &Exchange) -> Option<Reply> {
+    let location = HeaderValue::from_str(&plain(target)).ok()?;
     let reply = match exchange.method {
         Method::GET | Method::HEAD => Reply::exact(status, "text/html; charset=utf-8", page(status, target)),
         _ => Reply::empty(status),
     };
-    Flow::Reply(Verdict::answer(reply.header(header::LOCATION, location)))
+    Some(reply.header(header::LOCATION, location))
 }
 
 /// Answers a request whose redirect would lead where it must not.
