@@ -67,6 +67,10 @@ fn gateway(gateway: &Gateway, report: &mut Report) {
         report.add(at.child("proxy").child("trustedProxies").warning(message, "list the addresses of your proxies"));
     }
     absolute(report, &at.child("monitoring").child("metricsPath"), &gateway.monitoring.metrics_path);
+    if gateway.monitoring.include_route_health_errors {
+        let place = at.child("monitoring").child("includeRouteHealthErrors");
+        report.add(place.warning("hides the errors, in spite of its name, as in Goma", "leave it out to show them"));
+    }
     absolute(report, &at.child("reload").child("path"), &gateway.reload.path);
     absolute(report, &at.child("cache").child("path"), &gateway.cache.path);
     let shutdown = at.child("shutdown");
@@ -107,17 +111,10 @@ fn life(gateway: &Gateway, report: &mut Report) {
 }
 
 fn reload(gateway: &Gateway, report: &mut Report) {
-    let (reload, at) = (&gateway.reload, gateway.at.child("reload").child("token"));
-    let token = reload.token.as_str();
-    if reload.enabled && token.is_empty() {
+    if gateway.reload.enabled && gateway.reload.token.as_str().is_empty() {
+        let at = gateway.at.child("reload").child("token");
         let remedy = "set gateway.reload.token or GOMA_RELOAD_TOKEN";
         report.add(at.warning("is empty, so the reload endpoint stays off", remedy));
-    }
-    // A variable that is not set leaves its name, which anyone can guess.
-    if let Some(name) = token.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
-        report.add(
-            at.warning(format!("is the text ${{{name}}} itself: there is no such variable"), format!("set {name}")),
-        );
     }
 }
 
@@ -304,13 +301,22 @@ fn status(report: &mut Report, code: u16, least: u16, at: impl FnOnce() -> Place
 
 fn methods(route: &Route, report: &mut Report) {
     for (index, method) in route.methods.iter().enumerate() {
-        if method.is_empty() || method.bytes().any(|byte| byte.is_ascii_lowercase()) {
-            let at = route.at.child("methods").item(index);
-            if has_error(report, &at) {
-                continue;
-            }
-            let message = format!("\"{method}\" matches no request: methods are compared with their case");
-            report.add(at.warning(message, format!("write {}", method.to_ascii_uppercase())));
+        let at = || route.at.child("methods").item(index);
+        let blank = |byte: u8| byte.is_ascii_whitespace();
+        let message = if method.bytes().all(blank) {
+            report.add(at().warning("is empty and matches no request", "remove it"));
+            continue;
+        } else if method.bytes().any(blank) {
+            "holds a space, so that it matches no request"
+        } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            "matches no request: methods are compared with their case"
+        } else {
+            continue;
+        };
+        let place = at();
+        if !has_error(report, &place) {
+            let remedy = format!("write {}", method.trim().to_ascii_uppercase());
+            report.add(place.warning(format!("\"{method}\" {message}"), remedy));
         }
     }
 }
@@ -411,7 +417,7 @@ mod tests {
             ),
             (
                 "reload: {enabled: true, token: '${T}'}",
-                "warning: goma.yml:2: gateway.reload.token: is the text ${T} itself: there is no such variable; set T",
+                "warning: goma.yml:2: ${T} stays as it is: there is no environment variable of that name; set T where the gateway starts",
             ),
             (
                 "proxy: {enabled: true}",

@@ -18,7 +18,7 @@ pub fn check_url(url: &str) -> Result<(), String> {
     }
     let Some((scheme, rest)) = url.split_once("://") else {
         // What stands before an @ may be a password.
-        let shown = if url.contains('@') { "…" } else { url };
+        let shown = if url.contains('@') { "…" } else { url.trim_start_matches('/') };
         return Err(format!("has no scheme; write http://{shown} or https://{shown}"));
     };
     if !SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {

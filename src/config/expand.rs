@@ -44,14 +44,28 @@ impl std::fmt::Debug for Env {
     }
 }
 
-/// Expands the text of a file. Every bare `{NAME}` that was replaced is a warning, as it may be a path's placeholder.
+/// Expands the text of a file. Every bare `{NAME}` that was replaced is a warning, as it may be a path's placeholder; so is
+/// a `${NAME}` that stays, since its text is rarely what was meant.
 pub fn file(name: &str, text: &str, env: &Env) -> (String, Vec<Problem>) {
     let mut problems = Vec::new();
     let text = functions(text);
-    let expanded = variables(&text, env, |variable, offset| {
+    let expanded = variables(&text, env, |variable, oddity, offset| {
+        let (message, remedy) = match oddity {
+            Oddity::Bare => (
+                format!("{{{variable}}} was replaced by the environment variable of that name"),
+                format!("write ${{{variable}}} where the variable is meant, or unset it"),
+            ),
+            _ if is_remark(&text, offset) => return,
+            Oddity::Unset => (
+                format!("${{{variable}}} stays as it is: there is no environment variable of that name"),
+                format!("set {variable} where the gateway starts"),
+            ),
+            Oddity::Default => (
+                format!("${{{variable}…}} stays as it is: variables have no defaults"),
+                format!("write ${{{variable}}}, and set {variable} where the gateway starts"),
+            ),
+        };
         let line = text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1;
-        let message = format!("{{{variable}}} was replaced by the environment variable of that name");
-        let remedy = format!("write ${{{variable}}} where the variable is meant, or unset it");
         let problem = Problem::in_file(name, message, remedy).as_warning();
         problems.push(Problem { line: u32::try_from(line).ok(), ..problem });
     });
@@ -60,10 +74,28 @@ pub fn file(name: &str, text: &str, env: &Env) -> (String, Vec<Problem>) {
 
 /// Expands one value a second time, where the setting says so.
 pub fn value(text: &str, env: &Env) -> String {
-    variables(&functions(text), env, |_, _| {})
+    variables(&functions(text), env, |_, _, _| {})
 }
 
-fn variables(text: &str, env: &Env, mut on_bare: impl FnMut(&str, usize)) -> String {
+/// What may be a mistake about a variable.
+enum Oddity {
+    /// `{NAME}` without a dollar was replaced.
+    Bare,
+    /// `${NAME}` is not set.
+    Unset,
+    /// `${NAME:-text}` and the like, as shells have it.
+    Default,
+}
+
+/// Whether braces stand for something else there: in a comment, or in the replacement of a regular expression, where they
+/// name a group.
+fn is_remark(text: &str, offset: usize) -> bool {
+    let start = text[..offset].rfind('\n').map_or(0, |end| end + 1);
+    let before = text[start..offset].trim_start();
+    before.starts_with('#') || before.contains(" #") || before.contains("eplacement")
+}
+
+fn variables(text: &str, env: &Env, mut on_oddity: impl FnMut(&str, Oddity, usize)) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(brace) = rest.find('{') {
@@ -71,6 +103,7 @@ fn variables(text: &str, env: &Env, mut on_bare: impl FnMut(&str, usize)) -> Str
         let end = name.find(|at: char| at != '_' && !at.is_ascii_alphanumeric()).unwrap_or(name.len());
         let closed = name[end..].starts_with('}') && !name.starts_with(|first: char| first.is_ascii_digit());
         let found = if closed { env.get(&name[..end]) } else { None };
+        let offset = text.len() - rest.len() + brace;
         match found {
             Some(value) => {
                 let before = &rest[..brace];
@@ -78,12 +111,18 @@ fn variables(text: &str, env: &Env, mut on_bare: impl FnMut(&str, usize)) -> Str
                     out.push_str(before);
                 } else {
                     out.push_str(before);
-                    on_bare(&name[..end], text.len() - rest.len() + brace);
+                    on_oddity(&name[..end], Oddity::Bare, offset);
                 }
                 out.push_str(value);
                 rest = &name[end + 1..];
             }
             None => {
+                let named = rest[..brace].ends_with('$') && end > 0 && !name.starts_with(|c: char| c.is_ascii_digit());
+                if named && closed {
+                    on_oddity(&name[..end], Oddity::Unset, offset);
+                } else if named && name[end..].starts_with([':', '-', '?']) {
+                    on_oddity(&name[..end], Oddity::Default, offset);
+                }
                 out.push_str(&rest[..=brace]);
                 rest = name;
             }
@@ -164,11 +203,13 @@ mod tests {
         let table = [
             ("with dollar", "password: ${P}", "password: secret", 0),
             ("bare", "password: {P}", "password: secret", 1),
-            ("unset", "password: ${Q} {Q}", "password: ${Q} {Q}", 0),
+            ("unset", "password: ${Q} {Q}", "password: ${Q} {Q}", 1),
+            ("unset in a comment", "a: b # ${Q}\n#${Q}", "a: b # ${Q}\n#${Q}", 0),
+            ("a group of an expression", "replacement: /x/${rest}", "replacement: /x/${rest}", 0),
             ("set and empty", "a: '${EMPTY}'", "a: ''", 0),
             ("no dollar form without braces", "a: $P", "a: $P", 0),
             ("a placeholder that is also a variable", "path: /users/{id}", "path: /users/7", 1),
-            ("no default syntax", "${P:-x}", "${P:-x}", 0),
+            ("no default syntax", "${P:-x}", "${P:-x}", 1),
             ("a flow map", "a: {P: 1}", "a: {P: 1}", 0),
             ("double braces", "{{P}}", "{secret}", 1),
             ("underscore and digits", "${_x1}", "y", 0),
@@ -192,6 +233,21 @@ mod tests {
             problems[0].to_string(),
             "warning: t.yml:2: {id} was replaced by the environment variable of that name; \
              write ${id} where the variable is meant, or unset it"
+        );
+    }
+
+    #[test]
+    fn a_variable_that_stays_is_named_with_its_line() {
+        let (_, problems) = file("t.yml", "a: ${P}\nb: ${Q:-x}\n", &Env::default());
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "warning: t.yml:1: ${P} stays as it is: there is no environment variable of that name; \
+                 set P where the gateway starts",
+                "warning: t.yml:2: ${Q…} stays as it is: variables have no defaults; \
+                 write ${Q}, and set Q where the gateway starts",
+            ]
         );
     }
 

@@ -108,6 +108,9 @@ async fn next_head<A>(
                 Err(refusal) => Arrival::Refused(refusal),
             });
         }
+        if let (0, Some(refusal)) = (searched, gate::no_request(conn.pending())) {
+            return Some(Arrival::Refused(refusal));
+        }
         searched = conn.pending().len();
         if searched > entry.settings.head.head_bytes {
             return Some(Arrival::Refused(gate::too_large(conn.pending())));

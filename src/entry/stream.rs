@@ -243,6 +243,8 @@ const OF_THE_CONNECTION: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// How long the connection has to send what came before a failure; it has been woken for it.
+const TO_LEAVE: Duration = Duration::from_millis(20);
 /// How much of a body is kept for another attempt, as on HTTP/1.
 const REPLAY: usize = 64 * 1024;
 
@@ -321,6 +323,10 @@ impl Session for Http2Stream {
                 last |= self.step(task).await.map_err(|error| error.into_down())?;
                 continue;
             };
+            // A reset takes with it what has not left yet, and nothing tells when it has. What arrived is the client's.
+            if self.written.is_some() {
+                tokio::time::sleep(TO_LEAVE).await;
+            }
             return Err(error);
         }
         if last {

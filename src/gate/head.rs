@@ -19,7 +19,7 @@ pub struct Head {
     pub start: usize,
     /// How the body is framed.
     pub body: Body,
-    /// The client wants to switch protocols, and named one other than `h2c`. HTTP/1.1 only, never with a body.
+    /// The client wants to switch to WebSocket. HTTP/1.1 only, never with a body.
     pub upgrade: bool,
     /// The client lets the connection stay open after the reply.
     pub keep_alive: bool,
@@ -57,6 +57,12 @@ pub fn end_of_head(buf: &[u8], from: usize) -> Option<usize> {
             _ => None,
         }
     })
+}
+
+/// The refusal of bytes that no request begins with, a handshake of TLS for instance: its end would be waited for in vain.
+pub fn no_request(buf: &[u8]) -> Option<Refusal> {
+    let begins = |byte: &u8| is_token_byte(*byte) || *byte == b'\r';
+    buf.first().is_some_and(|byte| !begins(byte)).then(|| Refusal::bad_request("no request begins with this byte"))
 }
 
 /// The refusal of a head that outgrew its buffer before it ended: 414 while still in the request line, else 431.
@@ -285,14 +291,14 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// `h2c` does not count: Java's client offers it with every cleartext request, bodies included. A server may
-    /// ignore any offer (RFC 9110 §7.8), and h2c by upgrade is gone from HTTP/2 (RFC 9113 §3.1).
+    /// Only WebSocket counts. A server may ignore any other offer (RFC 9110 §7.8), and common clients make them with every
+    /// cleartext request, bodies included: Java's `h2c`, which is gone from HTTP/2 (RFC 9113 §3.1), Apache's `TLS/1.2`.
     fn upgrade(&mut self, value: &[u8]) -> Result<(), Refusal> {
         for protocol in list(value).filter(|protocol| !protocol.is_empty()) {
             if !protocol.split(|byte| *byte == b'/').all(is_token) {
                 return Err(Refusal::bad_request("malformed Upgrade"));
             }
-            self.protocol |= !protocol.eq_ignore_ascii_case(b"h2c");
+            self.protocol |= protocol.eq_ignore_ascii_case(b"websocket");
         }
         Ok(())
     }

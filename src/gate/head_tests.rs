@@ -216,7 +216,8 @@ fn connection_steers_the_connection_and_nothing_else() {
         ("upgrade not asked of us", "1.1", "Upgrade: websocket\r\n", (true, false)),
         ("old client upgrades", "1.0", "Connection: upgrade\r\nUpgrade: websocket\r\n", (false, false)),
         ("h2c", "1.1", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n", (true, false)),
-        ("h2c and another", "1.1", "Connection: upgrade\r\nUpgrade: h2c, tls/1.2\r\n", (true, true)),
+        ("TLS inside of HTTP", "1.1", "Connection: upgrade\r\nUpgrade: TLS/1.2\r\n", (true, false)),
+        ("h2c and WebSocket", "1.1", "Connection: upgrade\r\nUpgrade: h2c, websocket\r\n", (true, true)),
         ("a field of the client's own", "1.1", "Connection: X-Mine\r\n", (true, false)),
     ];
     for (what, version, fields, expected) in rows {
@@ -249,6 +250,7 @@ fn an_upgrade_has_no_body_unless_it_is_ignored() {
         ("length zero", format!("{upgrade}Content-Length: 0\r\n"), 200),
         ("malformed", "Upgrade: web socket\r\n".to_owned(), 400),
         ("h2c", "Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n".to_owned(), 200),
+        ("TLS", "Connection: upgrade\r\nUpgrade: TLS/1.2\r\nTransfer-Encoding: chunked\r\n".to_owned(), 200),
     ];
     for (what, fields, expected) in rows {
         assert_eq!(status(&with(&fields)), expected, "{what}");

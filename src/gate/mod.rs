@@ -26,7 +26,7 @@ mod semantics;
 use std::fmt;
 
 pub use chunk::{ChunkScanner, Progress};
-pub use head::{Body, Head, Parts, end_of_head, head, parts, too_large};
+pub use head::{Body, Head, Parts, end_of_head, head, no_request, parts, too_large};
 pub use host::{Authority, authority};
 pub use path::{CanonicalPath, path};
 pub use semantics::semantics;

@@ -40,9 +40,13 @@ pub fn arrive(session: &mut Session, ctx: &mut Ctx) {
 pub(crate) fn tidy(head: &mut RequestHeader) {
     match head.version {
         Version::HTTP_2 => forward::join_cookies(head),
-        // What is no upgrade to the gate must not be one to Pingora, which looks at the one header only.
-        _ if head.headers.contains_key(header::UPGRADE) && !forward::asks_upgrade(head) => {
+        // What is no upgrade to the gate must not be one to Pingora, which looks at the one header only, and at no list in it.
+        _ if head.headers.contains_key(header::UPGRADE) => {
+            let asks = forward::asks_upgrade(head);
             head.remove_header(&header::UPGRADE);
+            if asks {
+                let _ = head.insert_header(header::UPGRADE, "websocket");
+            }
         }
         _ => {}
     }

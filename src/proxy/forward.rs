@@ -92,13 +92,12 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     headers.get_all(name).into_iter().flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// Whether a client asks for another protocol, by the rules of the gate: `Connection` has to say so as well, and h2c by upgrade
-/// is no more (RFC 9113 §3.1).
+/// Whether a client asks for a WebSocket, by the rules of the gate: `Connection` has to say so as well.
 pub fn asks_upgrade(head: &RequestHeader) -> bool {
-    let mut offers = tokens(&head.headers, &header::UPGRADE).filter(|offer| !offer.is_empty());
+    let mut offers = tokens(&head.headers, &header::UPGRADE);
     let mut options = tokens(&head.headers, &header::CONNECTION);
     head.version == Version::HTTP_11
-        && offers.any(|offer| !offer.eq_ignore_ascii_case(b"h2c"))
+        && offers.any(|offer| offer.eq_ignore_ascii_case(b"websocket"))
         && options.any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
@@ -157,10 +156,15 @@ pub fn changes(forward: &Forward<'_>, exchange: &Exchange, head: &RequestHeader)
     let mut fields = Vec::with_capacity(MOST_FIELDS);
     if !route.forward_host {
         fields.push(("Host", value(backend.authority())?));
+    } else if exchange.host.is_empty() {
+        // An old client that names none, which a backend of HTTP/1.1 would refuse.
+        fields.push(("Host", value(backend.authority())?));
     } else if !head.headers.contains_key(header::HOST) {
         fields.push(("Host", value(&exchange.host)?));
     }
-    fields.push(("X-Forwarded-Host", value(&exchange.host)?));
+    if !exchange.host.is_empty() {
+        fields.push(("X-Forwarded-Host", value(&exchange.host)?));
+    }
     let (real_ip, forwarded_for) = match conn {
         Some(conn) if exchange.client == conn.peer.ip() => (conn.peer_text.clone(), conn.peer_twice.clone()),
         _ => (address(exchange.client)?, forwarded_for(exchange)?),

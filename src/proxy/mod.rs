@@ -18,6 +18,7 @@ mod fail;
 pub(crate) mod forward;
 mod hedge;
 mod keeping;
+mod leftover;
 mod own;
 mod phases;
 mod purge;

@@ -7,8 +7,9 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
 
 use super::respond::{self, Form};
-use super::{Ctx, Gateway, Plan, arrive, attempt, cached, fail, keeping, own, record, refresh, streams};
+use super::{Ctx, Gateway, Plan, arrive, attempt, cached, fail, keeping, leftover, own, record, refresh, streams};
 use crate::exchange::Reason;
+use crate::reply::Reply;
 use crate::upstream::deadline::Deadline;
 
 impl Gateway {
@@ -34,17 +35,17 @@ impl Gateway {
                     return if route.chain.shell.has_caches() { cached::answer(session, ctx).await } else { Ok(false) };
                 };
                 ctx.ends(reason);
-                respond::reply(session, ctx, &reply, form).await?;
+                answer(session, ctx, &reply, form).await?;
             }
             Plan::Own(own) => {
                 let own = own.clone();
                 let reply = own::answer(self, &own, session, ctx).await;
-                respond::reply(session, ctx, &reply, Form::Bare).await?;
+                answer(session, ctx, &reply, Form::Bare).await?;
             }
             Plan::Reply(reply, reason) => {
                 let (reply, reason) = (reply.clone(), *reason);
                 ctx.ends(reason);
-                respond::reply(session, ctx, &reply, Form::Bare).await?;
+                answer(session, ctx, &reply, Form::Bare).await?;
             }
             Plan::Unknown => return Error::e_explain(ErrorType::InternalError, "a request without a plan"),
         }
@@ -81,6 +82,10 @@ impl Gateway {
             return Ok(());
         }
         if self.control.draining() {
+            close(session, ctx);
+        }
+        if session.is_upgrade_req() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+            // What may have been sent for the tunnel is no request.
             close(session, ctx);
         }
         ctx.status = head.status.as_u16();
@@ -171,6 +176,14 @@ impl Gateway {
         }
         record::record(self, session, error, ctx);
     }
+}
+
+/// Answers a request that goes to no backend.
+async fn answer(session: &mut Session, ctx: &mut Ctx, reply: &Reply, form: Form) -> Result<()> {
+    if !reply.closes && ctx.conn.as_ref().is_some_and(|conn| !conn.closes()) {
+        leftover::take(session).await;
+    }
+    respond::reply(session, ctx, reply, form).await
 }
 
 /// The response has ended: on HTTP/1 the entry point then waits for the rest of the request for a moment only, as Pingora goes on

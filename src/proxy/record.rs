@@ -84,7 +84,15 @@ fn routed(gateway: &Gateway, session: &Session, ctx: &Ctx) {
 fn detail<'a>(session: &'a Session, exchange: &'a Exchange, nothing: &'a HeaderMap) -> Detail<'a> {
     let headers = &session.req_header().headers;
     Detail {
-        request_content_length: headers.get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok()),
+        request_content_length: match headers.get(header::CONTENT_LENGTH) {
+            Some(length) => length.to_str().ok().and_then(|length| length.parse().ok()),
+            None if headers.contains_key(header::TRANSFER_ENCODING)
+                || session.req_header().version == Version::HTTP_2 =>
+            {
+                None
+            }
+            None => Some(0),
+        },
         request_headers: headers,
         query: exchange.query.as_deref().unwrap_or_default(),
         response_headers: session.response_written().map_or(nothing, |head| &head.headers),

@@ -231,7 +231,7 @@ fn unpack(ctx: &mut Ctx, head: &mut ResponseHeader) {
 /// Writes a reply of our own. Behind a route it passes the chain backwards; maintenance and replies without a route do not.
 pub async fn reply(session: &mut Session, ctx: &mut Ctx, reply: &Reply, form: Form) -> Result<()> {
     let (content_type, body) = reply.content(&session.req_header().headers);
-    if reply.closes {
+    if reply.closes || session.is_upgrade_req() {
         super::close(session, ctx);
     }
     let mut head = ResponseHeader::build(reply.status, Some(8))?;

@@ -8,6 +8,7 @@ mod landings;
 pub mod material;
 mod policies;
 pub mod secure;
+mod shadowed;
 mod upstreams;
 
 use std::collections::HashSet;
@@ -183,6 +184,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         }
     }
     let added: Vec<&RouteConfig> = routes.iter().map(|(index, _)| ordered[*index]).collect();
+    report.extend(shadowed::warnings(&added));
     let landings = landings::add(&routes, &ordered, &mut builder);
     let (table, overlaps) = builder.build();
     for overlap in &overlaps {

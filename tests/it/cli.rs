@@ -87,6 +87,55 @@ async fn check_warns_of_unknown_keys_and_strict_refuses_them() {
 }
 
 #[tokio::test]
+async fn check_warns_of_what_is_written_in_vain() {
+    let rows = [
+        (
+            "routes: [{name: all, path: /, target: 'http://a'}, {name: api, path: /api, priority: 1, target: 'http://b'}]",
+            "gateway.routes[1].priority: route `all` (`/`, priority 0) comes first and takes every request",
+        ),
+        (
+            "routes: [{name: a, path: /a/b, priority: 5, hosts: [A.x], target: 'http://a'}, \
+             {name: b, path: /a, priority: -1, hosts: [b.x, a.x], target: 'http://b'}]",
+            "gateway.routes[0].priority: route `b` (`/a`, priority -1) comes first",
+        ),
+        (
+            "redis: {addr: 'a:1', password: '${NO_SUCH_VARIABLE}'}\n  routes: [{name: a, path: /, target: 'http://a'}]",
+            "goma.yml:2: ${NO_SUCH_VARIABLE} stays as it is",
+        ),
+        (
+            "routes: [{name: a, path: '/${NO_SUCH_VARIABLE:-x}'}]",
+            "goma.yml:2: ${NO_SUCH_VARIABLE…} stays as it is: variables have no defaults",
+        ),
+        (
+            "monitoring: {includeRouteHealthErrors: true}\n  routes: [{name: a, path: /, target: 'http://a'}]",
+            "gateway.monitoring.includeRouteHealthErrors: hides the errors",
+        ),
+        (
+            "routes: [{name: a, path: /, target: 'http://a', methods: ['GET ', '']}]",
+            "gateway.routes[0].methods[0]: \"GET \" holds a space, so that it matches no request; write GET",
+        ),
+    ];
+    for (gateway, warning) in rows {
+        let told = told(gateway).await;
+        assert!(told.contains(warning), "{gateway}: {told}");
+    }
+    for hosts in ["[b.x]", "['*.x']"] {
+        let routes = format!(
+            "routes: [{{name: all, path: /, hosts: {hosts}, target: 'http://a'}}, \
+             {{name: api, path: /api, priority: 1, hosts: [a.x], target: 'http://b'}}]"
+        );
+        assert!(!told(&routes).await.contains("comes first"), "{hosts}");
+    }
+}
+
+/// What `config check` says of a gateway.
+async fn told(gateway: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("goma.yml"), format!("gateway:\n  {gateway}\n")).expect("a writable file");
+    goma_in(folder.path(), &[], &["config", "check", "-c", "goma.yml"]).await.all()
+}
+
+#[tokio::test]
 async fn check_reads_the_extra_files_too() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("extra")).expect("a folder");

@@ -18,13 +18,10 @@ async fn good_configurations_load() {
 #[tokio::test]
 async fn the_default_and_the_examples_load() {
     for file in ["conf", "conf/examples", "conf/examples/middlewares", "benches/configs"].into_iter().flat_map(files) {
-        // What reads the file would set the variables that it names.
         let text = fs::read_to_string(&file).expect("a readable file");
-        let names = text.split("${").skip(1).filter_map(|rest| rest.split('}').next());
-        let env: Vec<_> = names.map(|name| (name, "127.0.0.1:9")).collect();
         let placed = with_its_certificates(&text);
         let file = placed.as_ref().map_or(file, |folder| folder.path().join("goma.yml"));
-        let (output, name) = run(&file, &env, &["config", "check", "-c"]).await;
+        let (output, name) = run(&file, &named(&text), &["config", "check", "-c"]).await;
         assert!(output.succeeded(), "{name}: {}", output.all());
     }
 }
@@ -34,10 +31,11 @@ async fn examples_have_nothing_to_be_warned_of() {
     let examples = files("conf/examples");
     assert!(examples.len() >= 6, "{examples:?}");
     for file in examples {
-        let placed = with_its_certificates(&fs::read_to_string(&file).expect("a readable file"));
+        let text = fs::read_to_string(&file).expect("a readable file");
+        let placed = with_its_certificates(&text);
         let file = placed.as_ref().map_or(file, |folder| folder.path().join("goma.yml"));
         let (folder, name) = (file.parent().expect("a folder"), file.file_name().expect("a name").to_string_lossy());
-        let end = goma_in(folder, &[("RELOAD_TOKEN", "t0ken")], &["config", "check", "--strict", "-c", &name]).await;
+        let end = goma_in(folder, &named(&text), &["config", "check", "--strict", "-c", &name]).await;
         assert!(end.succeeded(), "{}: {}", file.display(), end.all());
     }
 }
@@ -97,6 +95,11 @@ async fn good_configurations_serve() {
         let gateway = Gateway::builder().config(&text).env("GOMA_ENABLE_LIVENESS", "true").await;
         assert!(gateway.accepts().await, "{}", file.display());
     }
+}
+
+/// What reads a file would set the variables that it names.
+fn named(text: &str) -> Vec<(&str, &'static str)> {
+    text.split("${").skip(1).filter_map(|rest| Some((rest.split('}').next()?, "127.0.0.1:9"))).collect()
 }
 
 async fn check(file: &Path) -> (Output, String) {

@@ -64,6 +64,27 @@ async fn requests_that_come_at_once_are_answered_in_turn() {
     assert_eq!(origin.seen().len(), 4, "nothing behind the last one that the client wanted: {answers}");
 }
 
+#[tokio::test]
+async fn a_refusal_takes_a_small_body_and_keeps_the_connection() {
+    let origin = Origin::start().await;
+    let routes = "- {name: r, path: /r, methods: [GET], target: ORIGIN}\n- {name: m, path: /m, maintenance: {enabled: true}, target: ORIGIN}";
+    let gateway = Gateway::before(&origin).routes(routes).await;
+    let mut connection = gateway.connect().await;
+    for (path, status) in [("/nowhere", 404), ("/r", 405), ("/m", 503), ("/healthz", 405)] {
+        let reply = connection.send(gateway.post(path).body("hello")).await;
+        assert_eq!((reply.status, reply.keeps_alive()), (status, true), "{path}");
+        let reply = connection.send(gateway.post(path).chunks(&["hel", "lo"])).await;
+        assert_eq!((reply.status, reply.keeps_alive()), (status, true), "{path} in chunks");
+    }
+    assert_eq!(connection.send(gateway.get("/r")).await.status, 200);
+    assert_eq!(origin.seen().len(), 1);
+
+    for (about, body) in [("large", "Content-Length: 300000\r\n\r\n"), ("late", "Content-Length: 9\r\n\r\nhalf")] {
+        let answer = gateway.raw(format!("POST /r HTTP/1.1\r\nHost: a\r\n{body}").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("Connection: close\r\n"), "{about}: {answer}");
+    }
+}
+
 /// A request without a body has nothing to wait for.
 #[tokio::test]
 async fn an_expectation_that_a_middleware_sets_stays_here() {

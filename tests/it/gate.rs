@@ -49,6 +49,7 @@ async fn a_request_line_has_one_form() {
         ("HTTP/2.0 as text", line("GET /x HTTP/2.0"), Refused(505)),
         ("lower-case version", line("GET /x http/1.1"), Refused(400)),
         ("HTTP/0.9", "GET /x\r\n\r\n".to_owned(), Refused(400)),
+        ("a handshake of TLS", "\x16\x03\x01\x02\0\x01".to_owned(), Refused(400)),
     ])
     .await;
 }

@@ -139,6 +139,18 @@ async fn other_headers_pass_untouched_in_their_order() {
 }
 
 #[tokio::test]
+async fn an_old_client_that_names_no_host_asks_for_that_of_the_backend() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).routes(PLAIN).await;
+    for request in ["GET / HTTP/1.0\r\n\r\n", "POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi"] {
+        gateway.raw(request.as_bytes()).await;
+        let seen = origin.last();
+        assert_eq!(seen.headers.all("Host"), [origin.authority()], "{request}");
+        assert!(!seen.headers.has("X-Forwarded-Host"), "{request}");
+    }
+}
+
+#[tokio::test]
 async fn every_routed_answer_names_the_gateway_and_the_request() {
     let origin = Origin::start().await;
     origin.always(Answer::ok("x").header("Server", "nginx").header("Proxied-By", "someone"));

@@ -143,6 +143,13 @@ async fn a_backend_that_fails_in_the_middle_is_a_cut_for_the_client_too() {
         let got = gateway.get(path).attempt().await;
         assert!(got.is_err(), "{path}: a cut answer looks whole: {got:?}");
     }
+    for (path, piece) in [("/length", "012345678901234"), ("/chunks", "hello")] {
+        let mut call = gateway.h2().await.try_get(path).await.expect("a stream");
+        let mut body = call.response().await.expect("the head before the cut").into_body();
+        let (first, second) = (next(&mut body).await, next(&mut body).await);
+        assert!(matches!(&first, Some(Ok(first)) if first == piece), "{path}: {first:?}");
+        assert!(matches!(second, Some(Err(_))), "{path}: a cut answer looks whole: {second:?}");
+    }
     assert_eq!(gateway.get("/other").await.status, 200, "the gateway goes on");
 }
 
@@ -198,6 +205,18 @@ async fn a_response_that_parsers_would_disagree_on_is_502() {
         origin.always(Answer::raw(response));
         let reply = gateway.get("/").await;
         assert_eq!((reply.status, reply.text().as_str()), (502, "502 Bad Gateway \n"), "{about}");
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_none_is_502_also_where_no_body_follows() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).routes("- {name: r, path: /, target: ORIGIN}").await;
+    for fields in ["Content-Length: +2\r\n", "Content-Length: 2\r\nContent-Length: 3\r\n"] {
+        for (method, status) in [("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Not Modified")] {
+            origin.always(Answer::raw(format!("HTTP/1.1 {status}\r\n{fields}\r\n")));
+            assert_eq!(gateway.request(method, "/").await.status, 502, "{method} {status} {fields}");
+        }
     }
 }
 

@@ -119,6 +119,29 @@ async fn a_refused_upgrade_is_an_ordinary_answer() {
     let gateway = Gateway::before(&origin).routes(ROUTE).await;
     let reply = WebSocket::open(gateway.get("/ws"), "websocket").await.expect_err("no WebSocket");
     assert_eq!((reply.status, reply.text().as_str(), reply.header("X-Why")), (401, "who are you", Some("no token")));
+    assert_eq!(reply.header("Connection"), Some("close"), "what the client sent for the tunnel is no request");
+}
+
+#[tokio::test]
+async fn an_offer_of_another_protocol_is_ignored_and_the_connection_stays() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::before(&origin).routes(ROUTE).await;
+    let offer = "Host: a\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2\r\n";
+    let bytes = format!(
+        "GET /1 HTTP/1.1\r\n{offer}\r\nPOST /2 HTTP/1.1\r\n{offer}Content-Length: 3\r\n\r\nabc\
+         GET /3 HTTP/1.1\r\n{offer}Connection: close\r\n\r\n"
+    );
+    let said = gateway.raw(bytes.as_bytes()).await;
+    assert_eq!(said.matches("HTTP/1.1 200").count(), 3, "{said}");
+    assert!(origin.seen().iter().all(|seen| !seen.headers.has("Upgrade")), "{:?}", origin.seen());
+    assert_eq!(origin.seen()[1].text(), "abc");
+}
+
+#[tokio::test]
+async fn a_websocket_may_be_one_offer_of_several() {
+    let (origin, gateway) = chat().await;
+    WebSocket::open(gateway.get("/ws"), "h2c, websocket").await.expect("an open WebSocket").echoes("hello").await;
+    assert_eq!(origin.last().headers.all("Upgrade"), ["websocket"]);
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ impl Body {
     /// # Errors
     /// When the lengths disagree, or the transfer coding is another than `chunked`.
     pub fn of(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<Body, Broken> {
+        let length = length(headers)?;
         if method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Ok(Body::Done);
         }
@@ -62,7 +63,7 @@ impl Body {
             }
             _ => return Err(Broken("a transfer coding that nobody asked for")),
         }
-        match length(headers)? {
+        match length {
             Some(0) => Ok(Body::Done),
             Some(length) => Ok(Body::Length(length)),
             None => Ok(Body::UntilClose),
