@@ -17,8 +17,8 @@ pub fn cookies<'a>(headers: &'a HeaderMap, wanted: &str) -> impl Iterator<Item =
     pairs.filter(move |(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
-/// A cookie's value without the quotes that may stand around it. RFC 6265 §4.1.1.
-fn unquoted(value: &str) -> &str {
+/// A value without the quotes that may stand around it: a cookie's (RFC 6265 §4.1.1), a directive's (RFC 9111 §5.2).
+pub fn unquoted(value: &str) -> &str {
     value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
 }
 

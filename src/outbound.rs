@@ -39,6 +39,26 @@ const FORGOTTEN: usize = 64 * 1024;
 /// Idle connections kept to one server.
 const IDLE: usize = 32;
 
+/// One client of a kind for each way to verify servers, made when it is first asked for.
+struct EachOnce<T> {
+    system: OnceLock<Result<T, String>>,
+    nothing: OnceLock<Result<T, String>>,
+}
+
+impl<T: Clone> EachOnce<T> {
+    const fn new() -> EachOnce<T> {
+        EachOnce { system: OnceLock::new(), nothing: OnceLock::new() }
+    }
+
+    fn get(&self, verify: Verify, make: fn(Verify) -> Result<T, String>) -> Result<T, String> {
+        let one = match verify {
+            Verify::System => &self.system,
+            Verify::Nothing => &self.nothing,
+        };
+        one.get_or_init(|| make(verify)).clone()
+    }
+}
+
 /// A pooled client. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Client(reqwest::Client);
@@ -63,10 +83,8 @@ impl Client {
     /// # Errors
     /// When the TLS library refuses its own settings.
     pub fn get(verify: Verify) -> Result<Client, String> {
-        static SYSTEM: OnceLock<Result<Client, String>> = OnceLock::new();
-        static NOTHING: OnceLock<Result<Client, String>> = OnceLock::new();
-        let client = if verify == Verify::System { &SYSTEM } else { &NOTHING };
-        client.get_or_init(|| Client::new(verify)).clone()
+        static CLIENTS: EachOnce<Client> = EachOnce::new();
+        CLIENTS.get(verify, Client::new)
     }
 
     fn new(verify: Verify) -> Result<Client, String> {

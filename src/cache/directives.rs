@@ -5,6 +5,8 @@
 
 use http::{HeaderMap, HeaderName, header};
 
+use crate::fields::unquoted;
+
 /// Delta-seconds above it are this. RFC 9111 §1.2.2.
 const MOST: u64 = 1 << 31;
 
@@ -162,9 +164,7 @@ pub(super) fn members(line: &str) -> impl Iterator<Item = &str> {
 
 /// Delta-seconds, also in quotes. RFC 9111 §5.2: recipients accept both forms.
 fn seconds(value: Option<&str>) -> Option<u64> {
-    let value = value?;
-    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-    digits(value)
+    digits(unquoted(value?))
 }
 
 /// A number of digits only, capped.

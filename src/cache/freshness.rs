@@ -109,15 +109,13 @@ impl Policy {
         let date = date(headers, header::DATE);
         let age = age(headers, date, sent, came).ok_or("age")?;
         let lifetime = self.lifetime(status, headers, control, date.unwrap_or(came), asked)?;
-        let left = lifetime.saturating_sub(age).min(ms(self.max_ttl));
         // Before it came, where it was stale on its way: how stale it is counts from there.
-        let fresh_until =
-            if left > 0 { came.saturating_add(left) } else { came.saturating_add(lifetime).saturating_sub(age) };
+        let fresh_until = came.saturating_add(lifetime).saturating_sub(age).min(came.saturating_add(ms(self.max_ttl)));
         let swr = control.stale_while_revalidate.map_or(ms(self.stale_while_revalidate), |seconds| seconds * 1000);
         let sie = control.stale_if_error.map_or(ms(self.stale_if_error), |seconds| seconds * 1000);
         let validates = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
         let must_revalidate = control.must_revalidate || control.s_maxage.is_some() || control.no_cache;
-        let useful = left > 0 && !control.no_cache
+        let useful = fresh_until > came && !control.no_cache
             || validates
             || !must_revalidate && (swr > 0 || sie > 0 || !self.max_stale.is_zero());
         if !useful {

@@ -101,7 +101,8 @@ fn variables(text: &str, env: &Env, mut on_oddity: impl FnMut(&str, Oddity, usiz
     while let Some(brace) = rest.find('{') {
         let name = &rest[brace + 1..];
         let end = name.find(|at: char| at != '_' && !at.is_ascii_alphanumeric()).unwrap_or(name.len());
-        let closed = name[end..].starts_with('}') && !name.starts_with(|first: char| first.is_ascii_digit());
+        let named = end > 0 && !name.starts_with(|first: char| first.is_ascii_digit());
+        let closed = named && name[end..].starts_with('}');
         let found = if closed { env.get(&name[..end]) } else { None };
         let offset = text.len() - rest.len() + brace;
         match found {
@@ -117,7 +118,7 @@ fn variables(text: &str, env: &Env, mut on_oddity: impl FnMut(&str, Oddity, usiz
                 rest = &name[end + 1..];
             }
             None => {
-                let named = rest[..brace].ends_with('$') && end > 0 && !name.starts_with(|c: char| c.is_ascii_digit());
+                let named = named && rest[..brace].ends_with('$');
                 if named && closed {
                     on_oddity(&name[..end], Oddity::Unset, offset);
                 } else if named && name[end..].starts_with([':', '-', '?']) {

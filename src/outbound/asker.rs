@@ -1,7 +1,6 @@
 //! Questions that carry the headers they are given and no others: which ones a server is asked with is part of what it was
 //! promised. Spec middlewares §5.9.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::{CONNECT, CallError, IDLE, Verify, tls, told};
+use super::{CONNECT, CallError, EachOnce, IDLE, Verify, tls, told};
 
 /// A pooled client that asks by GET over HTTP/1.1. Clones share the pool.
 #[derive(Clone, Debug)]
@@ -24,10 +23,8 @@ impl Asker {
     /// # Errors
     /// When the TLS library refuses its own settings.
     pub fn get(verify: Verify) -> Result<Asker, String> {
-        static SYSTEM: OnceLock<Result<Asker, String>> = OnceLock::new();
-        static NOTHING: OnceLock<Result<Asker, String>> = OnceLock::new();
-        let asker = if verify == Verify::System { &SYSTEM } else { &NOTHING };
-        asker.get_or_init(|| Asker::new(verify)).clone()
+        static ASKERS: EachOnce<Asker> = EachOnce::new();
+        ASKERS.get(verify, Asker::new)
     }
 
     fn new(verify: Verify) -> Result<Asker, String> {

@@ -16,12 +16,28 @@ pub async fn take(session: &mut Session) {
         return;
     }
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_none_or(|length: usize| length <= SMALL) {
+        // Whether it came is what the session knows by itself.
+        forget(session, SMALL, Duration::from_millis(250)).await;
+    }
+}
+
+/// Reads a little of a body that is on its way when the reply goes out. On HTTP/2 the stream is reset as soon as nobody reads
+/// it, which a client may take for a failure although it has its whole response (RFC 9113 §8.1 lets us, curl 7.88 does).
+pub async fn hear_out(session: &mut Session) {
+    if session.req_header().version == Version::HTTP_2 {
+        forget(session, 16 << 20, Duration::from_millis(500)).await;
+    }
+}
+
+/// Reads so many bytes of the body, for so long.
+async fn forget(session: &mut Session, most: usize, patience: Duration) {
     let downstream = session.as_downstream_mut();
-    if length.is_some_and(|length: usize| length > MOST) || downstream.is_body_done() {
+    if downstream.is_body_done() {
         return;
     }
     let read = async {
-        let mut left = MOST;
+        let mut left = most;
         while let Ok(Some(piece)) = downstream.read_request_body().await {
             match left.checked_sub(piece.len()) {
                 Some(rest) => left = rest,
@@ -29,11 +45,8 @@ pub async fn take(session: &mut Session) {
             }
         }
     };
-    // Whether it came is what the session knows by itself.
-    let _ = timeout(PATIENCE, read).await;
+    let _ = timeout(patience, read).await;
 }
 
 /// Largest body that is taken, as Go's.
-const MOST: usize = 256 * 1024;
-/// How long its sender may take.
-const PATIENCE: Duration = Duration::from_millis(250);
+const SMALL: usize = 256 * 1024;

@@ -1,7 +1,5 @@
 //! What goes back to the client: the head of a backend's response, and replies of our own.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
@@ -13,6 +11,7 @@ use super::ctx::{Ctx, Plan};
 use super::decode::Gunzip;
 use super::discard::{self, Discard, Length};
 use super::encode::Encoder;
+use super::leftover;
 use super::phases::before_body;
 use crate::exchange::RequestId;
 use crate::middleware::compression::Recipe;
@@ -247,32 +246,9 @@ pub async fn reply(session: &mut Session, ctx: &mut Ctx, reply: &Reply, form: Fo
         None => {}
     }
     write(session, ctx, head, body, form).await?;
-    hear_out(session).await;
+    leftover::hear_out(session).await;
     Ok(())
 }
-
-/// Reads a little of a body that is on its way when the reply goes out. On HTTP/2 the stream is reset as soon as nobody reads
-/// it, which a client may take for a failure although it has its whole response (RFC 9113 §8.1 lets us, curl 7.88 does).
-async fn hear_out(session: &mut Session) {
-    let multiplexed = session.req_header().version == Version::HTTP_2;
-    let downstream = session.as_downstream_mut();
-    if !multiplexed || downstream.is_body_done() {
-        return;
-    }
-    let read = async {
-        let mut left = HEARD;
-        while let Ok(Some(chunk)) = downstream.read_request_body().await
-            && chunk.len() < left
-        {
-            left -= chunk.len();
-        }
-    };
-    let _ = tokio::time::timeout(HEARING, read).await;
-}
-
-/// How much of a body is read after the reply, and for how long.
-const HEARD: usize = 16 << 20;
-const HEARING: Duration = Duration::from_millis(500);
 
 /// Says what a body of ours is.
 fn describe(head: &mut ResponseHeader, content_type: HeaderValue, length: usize) -> Result<()> {

@@ -6,6 +6,7 @@
 mod chains;
 mod landings;
 pub mod material;
+mod patterns;
 mod policies;
 pub mod secure;
 mod shadowed;
@@ -28,7 +29,7 @@ use crate::middleware::{Chain, Tools};
 use crate::redis::{self, Redis};
 use crate::reply::Reply;
 use crate::route::rewrite::Rewrite;
-use crate::route::{Builder, Methods, Overlap, Part as PatternPart, Pattern, PatternError, Span, Table};
+use crate::route::{Builder, Methods, Part as PatternPart, Pattern, Span, Table};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::route::RouteMetrics;
 use crate::tls::{Keeper, Names, Table as TlsTable};
@@ -180,7 +181,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         let (Some(compiled), true) = (compiled, route.enabled) else { continue };
         match builder.add(pattern(route), Target::Route(compiled.clone())) {
             Ok(()) => routes.push((index, compiled)),
-            Err(error) => report.extend(pattern_problems(route, &error)),
+            Err(error) => report.extend(patterns::wrong(route, &error)),
         }
     }
     let added: Vec<&RouteConfig> = routes.iter().map(|(index, _)| ordered[*index]).collect();
@@ -191,7 +192,7 @@ pub fn compile(config: &Config, workshop: &Workshop) -> Result<(Snapshot, Vec<Pr
         let routed = own.len() + added.len();
         match overlap.second.checked_sub(routed).or(overlap.first.checked_sub(routed)) {
             Some(index) => report.extend(landings::overlap(&landings, index)),
-            None => report.add(overlap_problem(overlap, &own, &added)),
+            None => report.add(patterns::overlap(overlap, &own, &added)),
         }
     }
     report.sort();
@@ -303,45 +304,6 @@ pub(crate) fn pattern(route: &RouteConfig) -> Pattern {
         methods: Methods::Any,
         span: Span::Prefix,
     }
-}
-
-/// The table names the first wrong part; here each host is tried by itself, so that all wrong ones are told at once.
-fn pattern_problems(route: &RouteConfig, error: &PatternError) -> Vec<Problem> {
-    let alone = |index: usize| {
-        let hosts = vec![route.hosts[index].clone()];
-        let tried = Builder::new(true).add(Pattern { hosts, ..pattern(route) }, ());
-        tried.err().map(|error| PatternError { part: PatternPart::Host(index), ..error })
-    };
-    let wrong: Vec<Problem> = match error.part {
-        PatternPart::Path => Vec::new(),
-        PatternPart::Host(_) => (0..route.hosts.len()).filter_map(alone).map(|e| pattern_problem(route, &e)).collect(),
-    };
-    if wrong.is_empty() { vec![pattern_problem(route, error)] } else { wrong }
-}
-
-fn pattern_problem(route: &RouteConfig, error: &PatternError) -> Problem {
-    let place = match error.part {
-        PatternPart::Host(index) => route.at.child("hosts").item(index),
-        PatternPart::Path => route.at.child("path"),
-    };
-    place.error(error.problem.clone(), error.remedy)
-}
-
-/// `own` are the gateway's endpoints; the routes were added behind them.
-fn overlap_problem(overlap: &Overlap, own: &[(String, Place)], routes: &[&RouteConfig]) -> Problem {
-    let first = match overlap.first.checked_sub(own.len()) {
-        Some(index) => format!("route `{}`", routes[index].name),
-        None => "an endpoint of the gateway".to_owned(),
-    };
-    let (path, place) = match overlap.second.checked_sub(own.len()) {
-        Some(index) => (&routes[index].path, routes[index].at.child("path")),
-        None => (&own[overlap.second].0, own[overlap.second].1.clone()),
-    };
-    let host = if overlap.host == "*" { "any host" } else { &overlap.host };
-    place.warning(
-        format!("`{path}` for {host} is already taken by {first}, which keeps it"),
-        "give one of them another path or host",
-    )
 }
 
 /// Registered before the routes of the operator, in Goma's order; returns their paths and where those are set. Spec core §4.1.

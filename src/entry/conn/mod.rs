@@ -178,7 +178,7 @@ impl Conn {
 
     /// Closes the books on a request: whether the connection can carry another one.
     pub fn finish(&mut self) -> bool {
-        let whole = matches!(self.phase, Phase::Body) && self.body_done();
+        let whole = self.has_request();
         self.phase = Phase::Between;
         self.read_timer = None;
         self.write_timer = None;
@@ -213,10 +213,14 @@ impl Conn {
         }
     }
 
+    /// Whether all of the request has been handed on.
+    fn has_request(&self) -> bool {
+        matches!(self.phase, Phase::Body) && self.body_done()
+    }
+
     /// Whether nothing is or will be there to be read. What a client sends after its last request is its own loss.
     fn has_read_all(&self) -> bool {
-        let whole = matches!(self.phase, Phase::Body) && self.body_done();
-        self.parting && whole && self.inbound.is_empty() && self.stream.is_read_empty()
+        self.parting && self.has_request() && self.inbound.is_empty() && self.stream.is_read_empty()
     }
 }
 

@@ -16,10 +16,13 @@ use crate::entry::overdue::Overdue;
 use crate::entry::wire::Wire;
 
 impl Conn {
-    /// Sends what was gathered. Ready when nothing is left.
-    fn send_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends what was gathered; as the `last` of the stream, it may leave with its end. Ready when nothing is left.
+    fn send_gathered(&mut self, cx: &mut Context<'_>, last: bool) -> Poll<io::Result<()>> {
         while !self.outbound.is_empty() {
-            let sent = Pin::new(&mut self.stream).poll_write(cx, &self.outbound);
+            let sent = match last {
+                true => self.stream.poll_write_last(cx, &self.outbound),
+                false => Pin::new(&mut self.stream).poll_write(cx, &self.outbound),
+            };
             let sent = ready!(self.progress(cx, sent))?;
             self.outbound.advance(sent);
             self.wrote(sent);
@@ -84,20 +87,14 @@ impl AsyncWrite for Conn {
                 return Poll::Pending;
             }
         }
-        ready!(self.send_gathered(cx))?;
+        ready!(self.send_gathered(cx, false))?;
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         self.progress(cx, flushed)
     }
 
     /// What waits leaves with the end of the stream, in one segment where it fits.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.outbound.is_empty() {
-            let this = &mut *self;
-            let sent = this.stream.poll_write_last(cx, &this.outbound);
-            let sent = ready!(self.progress(cx, sent))?;
-            self.outbound.advance(sent);
-            self.wrote(sent);
-        }
+        ready!(self.send_gathered(cx, true))?;
         // Asked before the client can hear of it. The close, which follows, ends the stream as well.
         if self.lingers && self.has_read_all() {
             let sent = self.stream.poll_farewell(cx);
